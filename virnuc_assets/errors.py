@@ -28,3 +28,7 @@ class BackendError(VirnucError):
 
 class RunnerError(VirnucError):
     """An embedding run that could not be completed."""
+
+
+class SettingsError(VirnucError):
+    """A setting whose value cannot be used."""

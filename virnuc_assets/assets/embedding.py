@@ -1,0 +1,92 @@
+"""What both embedding assets do: run the runner, turn its events into logs and metadata."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import dagster as dg
+
+from virnuc_assets import pipeline
+from virnuc_assets.assets.failures import explained
+from virnuc_assets.encoders.catalog import EncoderName
+from virnuc_assets.partitions import N_SHARDS, shards_by_sample
+from virnuc_assets.resources import Models, Store
+from virnuc_assets.runner import client
+from virnuc_assets.runner.events import Event, Failed, Progress, ShardDone, Started, Warned
+
+GPU_POOL = "gpu_host"
+_LOG_SECONDS = 10.0
+
+
+def embed_shards(
+    context: dg.AssetExecutionContext, store: Store, models: Models, encoder: EncoderName
+) -> dg.MaterializeResult:
+    """Embed the run's shards (of one sample or several) with one encoder.
+
+    Finished shards are materialised even when others fail, so that "re-execute from failure"
+    embeds exactly the rest.
+    """
+    finished: dict[str, dict[str, Any]] = {}
+    failures: list[str] = []
+    for sample, keys in shards_by_sample(list(context.partition_keys)).items():
+        with explained():
+            job = pipeline.embedding_job(
+                store.layout, sample, models.encoding(encoder), N_SHARDS, tuple(sorted(keys))
+            )
+            logger = _Logger(context, sample)
+            for event in client.stream(job):
+                logger.log(event)
+                if isinstance(event, ShardDone):
+                    finished[keys[event.shard]] = _metadata(event)
+                elif isinstance(event, Failed):
+                    failures.append(event.message)
+    if not failures:
+        for key, metadata in finished.items():
+            context.add_asset_metadata(metadata, partition_key=key)
+        return dg.MaterializeResult()
+    for key, metadata in finished.items():
+        context.log_event(
+            dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata)
+        )
+    raise dg.Failure(
+        description=failures[0],
+        metadata={"failures": failures, "shards_done": len(finished)},
+        allow_retries=False,
+    )
+
+
+class _Logger:
+    """Events as lines of the run's log; progress every few seconds, not every block."""
+
+    def __init__(self, context: dg.AssetExecutionContext, sample: str) -> None:
+        self._log = context.log
+        self._sample = sample
+        self._next_progress = 0.0
+
+    def log(self, event: Event) -> None:
+        match event:
+            case Started():
+                self._log.info(
+                    f"{self._sample}: {event.sequences} sequences in {event.blocks} blocks on "
+                    f"{', '.join(event.devices)} with model {event.model}; "
+                    f"{event.blocks_done} blocks are already done"
+                )
+            case Progress() if time.monotonic() >= self._next_progress:
+                self._next_progress = time.monotonic() + _LOG_SECONDS
+                eta = "" if event.eta_seconds is None else f", {event.eta_seconds:.0f} s left"
+                self._log.info(
+                    f"{self._sample}: {event.sequences_done} of {event.sequences} sequences, "
+                    f"{event.tokens_per_second:,.0f} tokens/s{eta}"
+                )
+            case ShardDone():
+                verb = "was there already" if event.reused else "done"
+                self._log.info(f"{self._sample}: shard {event.shard} {verb}: {event.path}")
+            case Warned():
+                self._log.warning(event.message)
+            case Failed():
+                self._log.error(event.message)
+
+
+def _metadata(event: ShardDone) -> dict[str, Any]:
+    return {**event.metadata, "reused": event.reused, "file": dg.MetadataValue.path(event.path)}

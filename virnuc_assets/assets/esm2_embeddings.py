@@ -1,0 +1,28 @@
+"""Unique proteins of a sample's shard → ESM-2 embeddings."""
+
+import dagster as dg
+
+from virnuc_assets import __version__
+from virnuc_assets.assets.embedding import GPU_POOL, embed_shards
+from virnuc_assets.assets.sequence_index import sequence_index
+from virnuc_assets.automation import after_inputs
+from virnuc_assets.partitions import sample_shards
+from virnuc_assets.resources import Models, Store
+
+
+@dg.asset(
+    partitions_def=sample_shards,
+    deps=[sequence_index],
+    automation_condition=after_inputs,
+    # One run embeds a sample's shards together: the model is loaded once, all GPUs are shared.
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    pool=GPU_POOL,
+    code_version=__version__,
+    group_name="virnuc",
+    kinds={"torch", "hdf5"},
+)
+def esm2_embeddings(
+    context: dg.AssetExecutionContext, store: Store, models: Models
+) -> dg.MaterializeResult:
+    """ESM-2 mean embeddings of the unique proteins, float32, one HDF5 file a shard."""
+    return embed_shards(context, store, models, "esm2")

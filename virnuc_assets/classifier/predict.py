@@ -1,0 +1,191 @@
+"""Scores the frames of an index with a head and writes a sample's result files.
+
+Frames stream through in batches, so memory holds one batch of embeddings at a time, and one row
+of names and scores per frame for the calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from virnuc_assets import __version__
+from virnuc_assets.classifier import calls
+from virnuc_assets.classifier import result_files as files
+from virnuc_assets.errors import StoreError
+from virnuc_assets.store.atomic import write_json
+from virnuc_assets.store.digests import sha256_file
+
+if TYPE_CHECKING:
+    from virnuc_assets.classifier.head import Head
+
+SCHEMA = 1
+_BATCH_FRAMES = 8192
+_INDEX_COLUMNS = ["ordinal", "record", "chunk", "frame", "name", "nucleotide_row", "protein_row"]
+
+
+class RowReader(Protocol):
+    """Embeddings by row of a sequence table."""
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Embeddings (n, d) float32 of `rows` (n,) int64, in that order; rows may repeat."""
+        ...
+
+
+@dataclass(frozen=True)
+class PredictionSummary:
+    """What was called, in numbers."""
+
+    model: str
+    head_digest: str
+    n_records: int
+    n_viral_records: int
+    n_no_open_frame: int
+    """Records without a stop-free frame, which have no call."""
+    n_chunks: int
+    n_called_chunks: int
+    n_viral_chunks: int
+    n_frames: int
+
+
+def classify(
+    index_dir: Path,
+    dna: RowReader,
+    protein: RowReader,
+    head: Head,
+    output_dir: Path,
+    provenance: Mapping[str, str],
+) -> PredictionSummary:
+    """Score every frame of the index in `index_dir` and write the result files to `output_dir`.
+
+    `dna` and `protein` hold the embeddings of the index's nucleotide and protein tables.
+    `provenance["model"]` is the label the results go by; it and every other key are put in the
+    metadata of every parquet file and in `results.json`. That manifest is removed first and written
+    last, so a folder that has one is complete. The same input gives the same bytes.
+
+    Raises:
+        StoreError: the index is damaged, or a frame's score is not a number.
+        WeightsError: the embeddings do not fit the head.
+    """
+    model = provenance["model"]
+    (output_dir / files.MANIFEST).unlink(missing_ok=True)
+    n_frames = _write_frames(index_dir, dna, protein, head, output_dir, provenance)
+    frames = files.read_parquet(
+        output_dir / files.FRAMES,
+        ["ordinal", "record", "chunk", "name", "score_other", "score_virus"],
+    )
+    index = files.read_parquet(
+        index_dir / "records.parquet", ["ordinal", "id", "length", "n_chunks", "n_frames"]
+    )
+    if (
+        int(index["n_frames"].sum()) != n_frames
+        or not frames["record"].is_in(index["ordinal"].implode()).all()
+    ):
+        raise StoreError(
+            f"{index_dir}: its records and frames do not belong together; make the index again"
+        )
+    chunks = calls.call_chunks(frames)
+    records = calls.call_records(index, chunks).with_columns(model=pl.lit(model))
+    files.write_parquet(output_dir / files.CHUNKS, chunks, provenance)
+    files.write_parquet(output_dir / files.RECORDS, records, provenance)
+    files.write_original_chunks(output_dir / files.ORIGINAL_CHUNKS, chunks)
+    summary = PredictionSummary(
+        model=model,
+        head_digest=head.digest,
+        n_records=len(records),
+        n_viral_records=int(records["is_virus"].sum()),
+        n_no_open_frame=int((records["status"] == calls.NO_OPEN_FRAME).sum()),
+        n_chunks=int(records["n_chunks"].sum()),
+        n_called_chunks=len(chunks),
+        n_viral_chunks=int(chunks["is_virus"].sum()),
+        n_frames=n_frames,
+    )
+    _write_manifest(output_dir, head, provenance, summary)
+    return summary
+
+
+def _write_frames(
+    index_dir: Path,
+    dna: RowReader,
+    protein: RowReader,
+    head: Head,
+    output_dir: Path,
+    provenance: Mapping[str, str],
+) -> int:
+    n_frames = 0
+    path = index_dir / "frames.parquet"
+    with files.frame_writers(output_dir, provenance) as (writer, text):
+        for batch in _batches(path):
+            names = batch.column("name").to_pylist()
+            scores = head.score(
+                dna.take(_rows(batch, "nucleotide_row")), protein.take(_rows(batch, "protein_row"))
+            )
+            _check_finite(scores, names, path)
+            text.write(files.original_frame_lines(names, scores))
+            columns = [batch.column(name) for name in _INDEX_COLUMNS[:5]]
+            columns += [pa.array(scores[:, 0]), pa.array(scores[:, 1])]
+            table = pa.Table.from_arrays(columns, names=files.FRAME_SCHEMA.names)
+            writer.write_table(table.cast(writer.schema))
+            n_frames += len(names)
+    return n_frames
+
+
+def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+    try:
+        with pq.ParquetFile(path) as parquet:
+            if missing := sorted(set(_INDEX_COLUMNS) - set(parquet.schema_arrow.names)):
+                raise StoreError(f"{path}: has no column {missing[0]}; make the index again")
+            yield from parquet.iter_batches(_BATCH_FRAMES, columns=_INDEX_COLUMNS)
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: no such file; make the index first (virnuc index)") from error
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); make the index again") from error
+
+
+def _rows(batch: pa.RecordBatch, column: str) -> np.ndarray:
+    return batch.column(column).to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
+
+
+def _check_finite(scores: np.ndarray, names: list[str], path: Path) -> None:
+    if not np.isfinite(scores).all():
+        bad = names[int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])]
+        raise StoreError(
+            f"{path}: the score of frame {bad} is not a number, so one of its embeddings is "
+            "damaged; delete the sample's embeddings and make them again"
+        )
+
+
+def _write_manifest(
+    output_dir: Path, head: Head, provenance: Mapping[str, str], summary: PredictionSummary
+) -> None:
+    counts = {name: value for name, value in asdict(summary).items() if name.startswith("n_")}
+    written = (
+        files.FRAMES,
+        files.CHUNKS,
+        files.RECORDS,
+        files.ORIGINAL_FRAMES,
+        files.ORIGINAL_CHUNKS,
+    )
+    manifest = {
+        "schema": SCHEMA,
+        "version": __version__,
+        "model": summary.model,
+        "head": {**asdict(head.card), "digest": head.digest},
+        "counts": counts,
+        "provenance": dict(provenance),
+        "files": {
+            name: {
+                "sha256": sha256_file(output_dir / name),
+                "bytes": (output_dir / name).stat().st_size,
+            }
+            for name in written
+        },
+    }
+    write_json(output_dir / files.MANIFEST, manifest)

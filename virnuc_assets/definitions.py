@@ -1,0 +1,30 @@
+"""Assembles the code location, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from virnuc_assets import assets as asset_package
+from virnuc_assets.automation import automation_sensor
+from virnuc_assets.checks import all_checks
+from virnuc_assets.jobs import embed_samples, index_samples, predict_samples
+from virnuc_assets.resources import resources
+from virnuc_assets.sensors import inbox_sensor
+from virnuc_assets.settings import from_environment
+
+
+def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """All definitions; `resource_overrides` replaces resources by key (the test seam)."""
+    return dg.Definitions(
+        assets=dg.load_assets_from_package_module(asset_package),
+        asset_checks=all_checks,
+        jobs=[index_samples, embed_samples, predict_samples],
+        sensors=[inbox_sensor, automation_sensor],
+        resources={**resources(from_environment()), **(resource_overrides or {})},
+    )
+
+
+defs = build_defs()

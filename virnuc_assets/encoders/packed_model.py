@@ -1,0 +1,69 @@
+"""A model on its device: one pack in, the means of its items out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from virnuc_assets.encoders import pooling
+from virnuc_assets.encoders.attention import Attention, choose_backend, to_device
+from virnuc_assets.encoders.packing import Pack
+
+Architecture = Callable[[Attention], nn.Module]
+
+
+@dataclass(frozen=True)
+class PackedModel:
+    """An encoder's layers with their weights in one data type and one attention backend.
+
+    `pooling_margin`: tokens left out of the mean at either end of an item.
+    """
+
+    architecture: Architecture
+    module: nn.Module
+    attention: Attention
+    device: torch.device
+    pooling_margin: int
+
+    def means(self, pack: Pack) -> Tensor:
+        """Mean of each item of `pack`, shape (items, dim), float32, on the device."""
+        segments = self.attention.segments(pack.cu_seqlens, pack.max_seqlen, self.device)
+        hidden = self.module(
+            to_device(pack.tokens, self.device), to_device(pack.positions, self.device), segments
+        )
+        bounds = pooling.boundaries(pack.cu_seqlens, len(pack.items), self.pooling_margin)
+        return pooling.segment_means(hidden, bounds)
+
+    def in_float32(self) -> PackedModel:
+        """A copy that computes in float32, for what overflows in half precision."""
+        attention = choose_backend(
+            "sdpa", self.device, torch.float32, needs_alibi=False, head_dim=0
+        )
+        return load_model(
+            self.architecture,
+            self.module.state_dict(),
+            attention,
+            self.device,
+            torch.float32,
+            self.pooling_margin,
+        )
+
+
+def load_model(
+    architecture: Architecture,
+    state: Mapping[str, Tensor],
+    attention: Attention,
+    device: torch.device,
+    dtype: torch.dtype,
+    pooling_margin: int,
+) -> PackedModel:
+    """Build `architecture` on `device` with the tensors of `state` in `dtype`, frozen."""
+    with torch.device("meta"):
+        module = architecture(attention)
+    on_device = {name: tensor.to(device, dtype) for name, tensor in state.items()}
+    module.load_state_dict(on_device, assign=True)
+    module.requires_grad_(False).eval()
+    return PackedModel(architecture, module, attention, device, pooling_margin)

@@ -1,0 +1,181 @@
+"""The stages of a sample as plain functions: what the assets and the CLI both call.
+
+Here: which files of a store feed which stage. Not here: Dagster, progress bars, arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from virnuc_assets import __version__
+from virnuc_assets.classifier.head_files import CARD_FILE, read_card
+from virnuc_assets.encoders.catalog import EncoderName
+from virnuc_assets.errors import WeightsError
+from virnuc_assets.runner.job import Encoding, Job
+from virnuc_assets.sequences.index import (
+    NUCLEOTIDES_FILE,
+    PROTEINS_FILE,
+    IndexManifest,
+    build_index,
+    read_manifest,
+)
+from virnuc_assets.store.embeddings import EmbeddingFile, ShardedEmbeddings
+from virnuc_assets.store.layout import Layout
+from virnuc_assets.store.samples import registered
+
+if TYPE_CHECKING:
+    from virnuc_assets.classifier.predict import PredictionSummary
+
+UNTRAINED = "demo (untrained)"
+
+
+@dataclass(frozen=True)
+class SampleEmbeddings:
+    """Both encoders' embeddings of one sample, checked to belong to its index."""
+
+    dna: ShardedEmbeddings
+    protein: ShardedEmbeddings
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """What an index's manifest says of one of its two sequence tables."""
+
+    file: str
+    rows: int
+    sha256: str
+
+
+def sequence_table(manifest: IndexManifest, encoder: EncoderName) -> TableFacts:
+    """The table an encoder embeds: nucleotides for DNABERT-S, proteins for ESM-2."""
+    if encoder == "dnabert-s":
+        return TableFacts(
+            NUCLEOTIDES_FILE, manifest.unique_nucleotides, manifest.nucleotides_sha256
+        )
+    return TableFacts(PROTEINS_FILE, manifest.unique_proteins, manifest.proteins_sha256)
+
+
+def index_sample(layout: Layout, name: str, chunk_length: int) -> IndexManifest:
+    """Make a registered sample's sequence index.
+
+    Raises:
+        InputError: the sample is unknown, or its file cannot be used.
+    """
+    source = Path(registered(layout, name).source)
+    return build_index(source, layout.index(name), chunk_length, tool_version=__version__)
+
+
+def embedding_job(
+    layout: Layout, name: str, encoding: Encoding, n_shards: int, shards: tuple[int, ...]
+) -> Job:
+    """The job that embeds `shards` of a sample with one encoder.
+
+    Raises:
+        StoreError: the sample has no index yet.
+    """
+    index = layout.index(name)
+    manifest = read_manifest(index)
+    table = sequence_table(manifest, encoding.encoder)
+    return Job(
+        encoding=encoding,
+        sequences=str(index / table.file),
+        sequences_sha256=table.sha256,
+        index_digest=manifest.index_digest,
+        output=str(layout.embeddings(name, encoding.encoder)),
+        n_shards=n_shards,
+        shards=shards,
+    )
+
+
+def open_embeddings(layout: Layout, name: str, n_shards: int) -> SampleEmbeddings:
+    """Open every shard of a sample, checked against its index and each other.
+
+    Raises:
+        StoreError: a shard is missing or belongs to another index or encoder.
+    """
+    manifest = read_manifest(layout.index(name))
+
+    def of(encoder: EncoderName) -> ShardedEmbeddings:
+        rows = sequence_table(manifest, encoder).rows
+        return ShardedEmbeddings(
+            layout.embeddings(name, encoder), n_shards, rows, manifest.index_digest
+        )
+
+    return SampleEmbeddings(dna=of("dnabert-s"), protein=of("esm2"))
+
+
+def predict_sample(layout: Layout, name: str, n_shards: int, head: Path) -> PredictionSummary:
+    """Score a sample's frames with the head in folder `head` and write its results.
+
+    Raises:
+        StoreError: an index or a shard is missing, or they do not belong together.
+        WeightsError: the head does not fit the embeddings.
+    """
+    from virnuc_assets.classifier.head import load_head
+    from virnuc_assets.classifier.predict import classify
+
+    manifest = read_manifest(layout.index(name))
+    embeddings = open_embeddings(layout, name, n_shards)
+    loaded = load_head(head)
+    if loaded.card.chunk_length not in (None, manifest.chunk_length):
+        raise WeightsError(
+            f"{head}: was trained on chunks of {loaded.card.chunk_length} bases and sample "
+            f"{name} is cut into chunks of {manifest.chunk_length}; set VIRNUC_CHUNK_LENGTH to "
+            f"{loaded.card.chunk_length} or use another head"
+        )
+    dna, protein = embeddings.dna.files[0], embeddings.protein.files[0]
+    provenance = {
+        "model": model_label(protein.origin.model, dna.origin.model, loaded.card.label),
+        "sample": name,
+        "tool_version": __version__,
+        "input_sha256": manifest.input_sha256,
+        "index_digest": manifest.index_digest,
+        "chunk_length": str(manifest.chunk_length),
+        "head_digest": loaded.digest,
+        **_provenance("dnabert_s", dna),
+        **_provenance("esm2", protein),
+    }
+    return classify(
+        layout.index(name),
+        embeddings.dna,
+        embeddings.protein,
+        loaded,
+        layout.predictions(name),
+        provenance,
+    )
+
+
+def model_label(esm2: str, dnabert_s: str, head: str) -> str:
+    """What results say they were made with; one untrained part makes the whole untrained."""
+    parts = (dnabert_s, esm2, head)
+    return UNTRAINED if UNTRAINED in parts else " + ".join(parts)
+
+
+def head_folder(layout: Layout, head: str) -> Path:
+    """The folder of a head given by name (an imported one) or by path.
+
+    Raises:
+        WeightsError: there is no such head.
+    """
+    for folder in (layout.heads / head, Path(head)):
+        if (folder / CARD_FILE).is_file():
+            read_card(folder)
+            return folder
+    known = sorted(path.parent.name for path in layout.heads.glob(f"*/{CARD_FILE}"))
+    raise WeightsError(
+        f"{head}: no such head; use a head's folder or one of the imported heads "
+        f"({', '.join(known) or 'none yet: virnuc heads import FILE.pth'})"
+    )
+
+
+def _provenance(prefix: str, file: EmbeddingFile) -> dict[str, str]:
+    return {
+        f"{prefix}_model": file.origin.model,
+        f"{prefix}_weights_digest": file.origin.weights_digest,
+        f"{prefix}_encoder_digest": file.identity.encoder_digest,
+        f"{prefix}_dtype": file.identity.dtype,
+        f"{prefix}_attention": file.origin.attention,
+        f"{prefix}_device": file.origin.device,
+    }

@@ -1,0 +1,61 @@
+"""Resources: where a deployment's files lie and which models it uses."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from virnuc_assets import settings
+from virnuc_assets.encoders.catalog import EncoderName
+from virnuc_assets.pipeline import head_folder
+from virnuc_assets.runner.job import Encoding
+from virnuc_assets.store.layout import Layout
+
+
+class Store(dg.ConfigurableResource):
+    """The folder that holds the inbox, samples, predictions and reports."""
+
+    root: str = Field(description="Root folder of the store.")
+
+    @property
+    def layout(self) -> Layout:
+        """Paths below the root."""
+        return Layout(Path(self.root))
+
+
+class Models(dg.ConfigurableResource):
+    """The encoders and the head, and how the encoders run: `settings.Models`, shown in the UI."""
+
+    esm2: str
+    dnabert_s: str
+    head: str
+    chunk_length: int = 500
+    dtype: str = "auto"
+    attention: str = "auto"
+    token_budget: int | None = None
+    gpus: list[str] = Field(default_factory=list)
+
+    def encoding(self, encoder: EncoderName) -> Encoding:
+        """How to embed with one of the two encoders."""
+        fields = {**self.model_dump(), "gpus": tuple(self.gpus)}
+        return settings.Models(**fields).encoding(encoder)
+
+    def head_folder(self, layout: Layout) -> Path:
+        """The folder of the configured head.
+
+        Raises:
+            WeightsError: there is no such head.
+        """
+        return head_folder(layout, self.head)
+
+
+def resources(deployment: settings.Settings) -> dict[str, dg.ConfigurableResource]:
+    """The resources of a deployment."""
+    models = asdict(deployment.models)
+    return {
+        "store": Store(root=str(deployment.store)),
+        "models": Models(**{**models, "gpus": list(deployment.models.gpus)}),
+    }

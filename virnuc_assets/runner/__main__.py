@@ -1,0 +1,87 @@
+"""`python -m virnuc_assets.runner JOB.json`: embed; events as JSON lines on standard output.
+
+Exit codes: 0 all shards done, 1 none, 2 some, 128 + n after signal n. With `--watch-stdin` the
+run ends when standard input closes, so that it cannot outlive the process that started it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from virnuc_assets.errors import VirnucError
+from virnuc_assets.runner.coordinator import run
+from virnuc_assets.runner.events import Event, Failed, to_line
+from virnuc_assets.runner.job import read_job
+
+
+class _Stopped(BaseException):
+    """A signal asked us to end; not an Exception, so that no handler takes it for a failure."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def main(arguments: list[str]) -> int:
+    """Run one job; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m virnuc_assets.runner", description=__doc__)
+    parser.add_argument("job", type=Path)
+    parser.add_argument("--watch-stdin", action="store_true")
+    options = parser.parse_args(arguments)
+    events = _claim_standard_output()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    if options.watch_stdin:
+        threading.Thread(target=_stop_when_stdin_closes, daemon=True).start()
+
+    def emit(event: Event) -> None:
+        events.write(to_line(event) + "\n")
+        events.flush()
+
+    try:
+        outcome = run(read_job(options.job), emit)
+    except _Stopped as stopped:
+        return 128 + stopped.number
+    except VirnucError as error:
+        emit(Failed(str(error)))
+        return 1
+    except Exception:  # noqa: BLE001  the last line of defence: told, and a non-zero exit
+        emit(Failed(traceback.format_exc(), explained=False))
+        return 1
+    if not outcome.failed:
+        return 0
+    return 2 if outcome.done else 1
+
+
+def _claim_standard_output() -> TextIO:
+    # Libraries print; from here on what they print goes to standard error, and standard output
+    # carries events alone.
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return events
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    for other in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(other, signal.SIG_IGN)
+    raise _Stopped(number)
+
+
+def _stop_when_stdin_closes() -> None:
+    while os.read(0, 4096):
+        pass
+    # To the main thread, which waits for workers: a signal taken by another would not wake it.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,65 @@
+"""Running a job from another process: start the runner, yield its events, leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from virnuc_assets.errors import RunnerError
+from virnuc_assets.runner.events import Event, from_line
+from virnuc_assets.runner.job import Job, write_job
+
+_GRACE_SECONDS = 10.0
+
+
+def stream(job: Job) -> Iterator[Event]:
+    """Run `job` in a process group of its own and yield its events.
+
+    The runner's standard error is this process's. Leaving the generator early (an exception, a
+    cancelled run, Ctrl-C) ends the whole group: SIGTERM, and SIGKILL after a grace. Should this
+    process be killed instead, the runner sees its standard input close and stops by itself.
+
+    Raises:
+        RunnerError: the runner was ended by a signal. A job that fails says so in `Failed` events.
+    """
+    with tempfile.TemporaryDirectory(prefix="virnuc-job-") as folder:
+        path = Path(folder) / "job.json"
+        write_job(path, job)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "virnuc_assets.runner", str(path), "--watch-stdin"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                yield from_line(line)
+            code = process.wait()
+        finally:
+            _end_group(process)
+    if code not in (0, 1, 2):
+        raise RunnerError(
+            f"the embedding run was ended from outside (exit code {code}); finished blocks are "
+            "kept, start it again to go on"
+        )
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()

@@ -1,0 +1,390 @@
+"""The coordinator: finds what is left of a job, hands it out, assembles what is finished.
+
+A block file that exists and verifies is done; any other is made again. Resume, retry and a
+changed number of devices are all this one rule.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from virnuc_assets.encoders import catalog
+from virnuc_assets.errors import RunnerError, StoreError
+from virnuc_assets.runner.events import (
+    BlockDone,
+    Event,
+    Failed,
+    Progress,
+    ShardDone,
+    Started,
+    Warned,
+)
+from virnuc_assets.runner.job import Job
+from virnuc_assets.runner.plan import Block, plan_shard
+from virnuc_assets.runner.pool import Died, LocalPool
+from virnuc_assets.runner.worker import (
+    Broke,
+    Digests,
+    Finished,
+    Message,
+    Ready,
+    block_identity,
+    work,
+)
+from virnuc_assets.store.digests import sha256_file
+from virnuc_assets.store.embeddings import (
+    EmbeddingFile,
+    Identity,
+    assemble_shard,
+    block_path,
+    blocks_directory,
+    shard_path,
+    verify,
+)
+from virnuc_assets.store.sequence_table import SequenceTable
+
+_ATTEMPTS = 2
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Which shards a run left finished, and which not."""
+
+    done: tuple[int, ...]
+    failed: tuple[int, ...]
+
+
+@dataclass
+class _Shard:
+    """A shard on its way."""
+
+    blocks: list[Block]
+    files: dict[int, EmbeddingFile] = field(default_factory=dict)
+    reused_blocks: int = 0
+    seconds: float = 0.0
+    """Device seconds spent on this shard in this run."""
+    tokens: int = 0
+    """Real tokens embedded in this run."""
+
+    @property
+    def sequences(self) -> int:
+        return self.blocks[-1].stop
+
+    @property
+    def pending(self) -> list[Block]:
+        return [block for block in self.blocks if block.block not in self.files]
+
+
+def run(job: Job, emit: Emit) -> Outcome:
+    """Embed the job's shards; what is already there and verifies is kept.
+
+    Raises:
+        VirnucError: nothing could be started (bad weights, damaged table, no such device).
+    """
+    job = job.resolved()
+    encoding = job.encoding
+    weights = catalog.resolve_weights(encoding.encoder, encoding.weights)
+    hashed = catalog.weights_digest(weights)
+    digests = Digests(
+        weights=hashed,
+        encoder=catalog.encoder_digest(encoding.encoder, hashed, encoding.long_sequences),
+    )
+    output = Path(job.output)
+    with _sole_writer(output, emit):
+        shards = _plan(job)
+        _remove_leftovers(job)
+        done: dict[int, EmbeddingFile] = {}
+        for number, shard in shards.items():
+            if (finished := _finished_shard(job, digests, shard, number, emit)) is not None:
+                done[number] = finished
+            else:
+                _find_finished_blocks(job, digests, shard, emit)
+        emit(
+            Started(
+                sequences=sum(shard.sequences for shard in shards.values()),
+                sequences_done=_sequences_done(shards, done),
+                blocks=sum(len(shard.blocks) for shard in shards.values()),
+                blocks_done=sum(
+                    len(shard.blocks) if number in done else len(shard.files)
+                    for number, shard in shards.items()
+                ),
+                devices=encoding.devices,
+                model=weights.label,
+            )
+        )
+        for number, file in done.items():
+            emit(ShardDone(number, str(file.path), reused=True, metadata=shard_metadata(file)))
+        embedding = _Embedding(job, digests, shards, done, emit)
+        embedding.run()
+        failed = tuple(number for number in shards if number not in embedding.done)
+        return Outcome(tuple(sorted(embedding.done)), failed)
+
+
+class _Embedding:
+    """The loop that hands blocks to devices until none is left."""
+
+    def __init__(
+        self,
+        job: Job,
+        digests: Digests,
+        shards: dict[int, _Shard],
+        done: dict[int, EmbeddingFile],
+        emit: Emit,
+    ) -> None:
+        self.job, self.digests, self.shards, self.emit = job, digests, shards, emit
+        self.done = done
+        # Longest first, so that the last blocks handed out are the short ones and all devices
+        # finish together.
+        self.queue = deque(
+            sorted(
+                (b for n, shard in shards.items() if n not in done for b in shard.pending),
+                key=lambda b: (-b.letters, b.shard, b.block),
+            )
+        )
+        self.handed: dict[str, Block] = {}
+        self.attempts: Counter[Block] = Counter()
+        self.failed_starts = 0
+        self.failures: dict[int, tuple[str, bool]] = {}
+        self.started_at: float | None = None
+        self.tokens = self.letters = 0
+
+    def run(self) -> None:
+        for number, shard in self.shards.items():
+            if number not in self.done:
+                self._assemble_if_whole(number, shard)
+        devices = self.job.encoding.devices[: len(self.queue)]
+        with LocalPool(work, (self.job, self.digests)) as pool:
+            for device in devices:
+                pool.start(device)
+            while self.queue or self.handed:
+                for device, message in pool.wait():
+                    self._handle(pool, device, message)
+        for number, (text, explained) in sorted(self.failures.items()):
+            self.emit(Failed(text, number, explained))
+
+    def _handle(self, pool: LocalPool, device: str, message: Message | Died) -> None:
+        match message:
+            case Ready():
+                if self.started_at is None:
+                    self.started_at = time.monotonic()
+                self._hand_out(pool, device)
+            case Finished(block=block, file=file, seconds=seconds):
+                del self.handed[device]
+                # The device computes the next block while this one is booked.
+                self._hand_out(pool, device)
+                self._book(block, file, seconds, device)
+            case Broke(block=None, message=text, explained=explained):
+                raise RunnerError(text) if explained else RuntimeError(text)
+            case Broke(block=Block(), message=text, explained=explained):
+                self._retry(self.handed.pop(device), device, text, explained)
+                self._replace(pool, device)
+            case Died(exit_code=code):
+                text = f"the worker on {device} ended by itself (exit code {code})"
+                if (lost := self.handed.pop(device, None)) is not None:
+                    self._retry(lost, device, text, explained=True)
+                elif (failed := self.failed_starts + 1) == _ATTEMPTS:
+                    raise RunnerError(f"{text} before it could take a block; see the log above")
+                else:
+                    self.failed_starts = failed
+                self._replace(pool, device)
+
+    def _hand_out(self, pool: LocalPool, device: str) -> None:
+        if self.queue:
+            block = self.queue.popleft()
+            self.handed[device] = block
+            pool.send(device, block)
+
+    def _replace(self, pool: LocalPool, device: str) -> None:
+        # A device whose code raised may be left in any state; a fresh process is the one sure cure.
+        pool.retire(device)
+        if self.queue:
+            pool.start(device)
+
+    def _retry(self, block: Block, device: str, text: str, explained: bool) -> None:
+        self.attempts[block] += 1
+        if self.attempts[block] < _ATTEMPTS:
+            last_line = text.strip().splitlines()[-1]
+            self.emit(
+                Warned(
+                    f"shard {block.shard}, block {block.block} failed on {device} and is tried "
+                    f"again: {last_line}"
+                )
+            )
+            self.queue.appendleft(block)
+        else:
+            self.failures.setdefault(block.shard, (text, explained))
+
+    def _book(self, block: Block, file: EmbeddingFile, seconds: float, device: str) -> None:
+        shard = self.shards[block.shard]
+        shard.files[block.block] = file
+        shard.seconds += seconds
+        shard.tokens += file.counts.tokens
+        self.tokens += file.counts.tokens
+        self.letters += block.letters
+        self.emit(
+            BlockDone(
+                block.shard,
+                block.block,
+                block.stop - block.start,
+                file.counts.tokens,
+                seconds,
+                device,
+            )
+        )
+        if redone := file.counts.redone_in_float32:
+            self.emit(
+                Warned(
+                    f"shard {block.shard}, block {block.block}: {redone} of {file.counts.packs} "
+                    f"packs overflowed in {file.identity.dtype} and were redone in float32"
+                )
+            )
+        self._assemble_if_whole(block.shard, shard)
+        self.emit(self._progress())
+
+    def _progress(self) -> Progress:
+        elapsed = time.monotonic() - (self.started_at or 0.0)
+        left = sum(block.letters for block in (*self.queue, *self.handed.values()))
+        return Progress(
+            sequences_done=_sequences_done(self.shards, self.done),
+            sequences=sum(shard.sequences for shard in self.shards.values()),
+            tokens_per_second=self.tokens / elapsed,
+            eta_seconds=elapsed * left / self.letters if self.letters else None,
+        )
+
+    def _assemble_if_whole(self, number: int, shard: _Shard) -> None:
+        if shard.pending:
+            return
+        output = Path(self.job.output)
+        files = [shard.files[block.block] for block in shard.blocks]
+        whole = block_identity(self.job, self.digests, Block(number, 0, 0, shard.sequences, 0))
+        file = self.done[number] = assemble_shard(output, whole, files, files[0].dim)
+        shutil.rmtree(blocks_directory(output, number, self.job.n_shards))
+        metadata = shard_metadata(file) | {
+            "blocks": len(shard.blocks),
+            "blocks_reused": shard.reused_blocks,
+        }
+        if shard.seconds:
+            metadata["tokens_per_second"] = shard.tokens / shard.seconds
+        self.emit(ShardDone(number, str(file.path), reused=False, metadata=metadata))
+
+
+def _plan(job: Job) -> dict[int, _Shard]:
+    path = Path(job.sequences)
+    table = SequenceTable(path)
+    if sha256_file(path) != job.sequences_sha256:
+        raise StoreError(
+            f"{path}: is not the sequence table its index describes (SHA-256 differs); "
+            "make the index again"
+        )
+    lengths = table.lengths()
+    if job.block_letters is None:
+        raise ValueError("an unresolved job")
+    return {
+        number: _Shard(
+            plan_shard(lengths, number, job.n_shards, job.block_sequences, job.block_letters)
+        )
+        for number in job.shards
+    }
+
+
+def _finished_shard(
+    job: Job, digests: Digests, shard: _Shard, number: int, emit: Emit
+) -> EmbeddingFile | None:
+    output = Path(job.output)
+    whole = block_identity(job, digests, Block(number, 0, 0, shard.sequences, 0))
+    file = _verified(shard_path(output, number, job.n_shards), whole, emit)
+    if file is not None:
+        # A run that was killed between publishing the shard and removing its blocks leaves them.
+        shutil.rmtree(blocks_directory(output, number, job.n_shards), ignore_errors=True)
+    return file
+
+
+def _find_finished_blocks(job: Job, digests: Digests, shard: _Shard, emit: Emit) -> None:
+    for block in shard.blocks:
+        path = block_path(Path(job.output), block.shard, job.n_shards, block.block)
+        file = _verified(path, block_identity(job, digests, block), emit)
+        if file is not None:
+            shard.files[block.block] = file
+            shard.reused_blocks += 1
+
+
+def _verified(path: Path, identity: Identity, emit: Emit) -> EmbeddingFile | None:
+    if not path.exists():
+        return None
+    try:
+        return verify(path, identity)
+    except StoreError as error:
+        emit(Warned(f"{error}; it is made again"))
+        return None
+
+
+def _sequences_done(shards: dict[int, _Shard], done: dict[int, EmbeddingFile]) -> int:
+    return sum(
+        shard.sequences
+        if number in done
+        else sum(block.stop - block.start for block in shard.blocks if block.block in shard.files)
+        for number, shard in shards.items()
+    )
+
+
+def _remove_leftovers(job: Job) -> None:
+    output = Path(job.output)
+    folders = [blocks_directory(output, number, job.n_shards) for number in job.shards]
+    for folder in (output, *folders):
+        for temporary in folder.glob(".*.tmp"):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _sole_writer(directory: Path, emit: Emit) -> Iterator[None]:
+    """Hold the kernel's lock on the folder itself: it goes with the process, however that ends."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise StoreError(
+            f"{directory}: cannot be written ({error.strerror}); choose another output folder or "
+            "change its permissions"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            emit(Warned(f"{directory}: another run is embedding into this folder; waiting for it"))
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def shard_metadata(file: EmbeddingFile) -> dict[str, Any]:
+    """What a person wants to know of a shard file, JSON-ready."""
+    return {
+        "model": file.origin.model,
+        "rows": file.identity.stop - file.identity.start,
+        "dim": file.dim,
+        "tokens": file.counts.tokens,
+        "packing_efficiency": file.counts.packing_efficiency,
+        "truncated": file.counts.truncated,
+        "windowed": file.counts.windowed,
+        "packs_redone_in_float32": file.counts.redone_in_float32,
+        "device": file.origin.device,
+        "attention": file.origin.attention,
+        "dtype": file.identity.dtype,
+        "token_budget": file.origin.token_budget,
+        "weights_digest": file.origin.weights_digest,
+        "encoder_digest": file.identity.encoder_digest,
+        "index_digest": file.identity.index_digest,
+        "checksum": file.checksum,
+        "bytes": file.path.stat().st_size,
+    }

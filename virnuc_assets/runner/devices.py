@@ -1,0 +1,57 @@
+"""Which devices there are, without importing torch: the coordinator never touches one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+CPU = "cpu"
+
+
+def default_devices() -> tuple[str, ...]:
+    """Every GPU this process may use, as physical ids or UUIDs; the CPU where there is none.
+
+    `CUDA_VISIBLE_DEVICES`, where set, says which (an empty value hides them all).
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        chosen = tuple(part.strip() for part in visible.split(",") if part.strip())
+        return tuple(device for device in chosen if device != "-1") or (CPU,)
+    return tuple(gpu_names()) or (CPU,)
+
+
+def gpu_names() -> dict[str, str]:
+    """Physical id → name of the machine's NVIDIA GPUs; empty where there is no driver."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return {}
+    listing = subprocess.run(
+        [program, "--query-gpu=index,name", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listing.returncode != 0:
+        return {}
+    rows = (line.split(",", 1) for line in listing.stdout.splitlines() if "," in line)
+    return {index.strip(): name.strip() for index, name in rows}
+
+
+def default_dtype(devices: Sequence[str]) -> str:
+    """float16 on GPUs; float32 on a CPU, where half precision is slower and less exact."""
+    return "float32" if CPU in devices else "float16"
+
+
+def bind(device: str) -> str:
+    """Confine this process to one device and return torch's name for it.
+
+    Must run before torch is imported: CUDA reads the variable once.
+    """
+    if device == CPU:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return CPU
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    os.environ["CUDA_VISIBLE_DEVICES"] = device
+    return "cuda:0"

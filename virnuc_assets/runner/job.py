@@ -1,0 +1,88 @@
+"""A job: which shards of which sequence table to embed, with what, where to. JSON on disk."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from virnuc_assets.encoders.catalog import EncoderName, LongSequences
+from virnuc_assets.errors import RunnerError
+from virnuc_assets.runner.devices import CPU, default_devices, default_dtype
+from virnuc_assets.store.atomic import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How to embed: one encoder with its weights, and the machine's part in it."""
+
+    encoder: EncoderName
+    weights: str
+    """A checkpoint file or folder, or a public model name."""
+    dtype: str = "auto"
+    """float32, float16 or bfloat16; auto: float16 on a GPU, float32 on a CPU."""
+    attention: str = "auto"
+    token_budget: int | None = None
+    """Tokens in a pack; None: the encoder's default for the device."""
+    long_sequences: LongSequences = "truncate"
+    devices: tuple[str, ...] = ()
+    """`cpu`, or physical GPU ids or UUIDs; empty: every visible GPU, else the CPU."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of the runner."""
+
+    encoding: Encoding
+    sequences: str
+    """Path of the sequence table."""
+    sequences_sha256: str
+    index_digest: str
+    output: str
+    """Folder the shards are written to."""
+    n_shards: int
+    shards: tuple[int, ...]
+    block_sequences: int = 10_000
+    """Sequences in a block at most."""
+    block_letters: int | None = None
+    """Residues or bases in a block at most; None: a size that takes seconds on the device."""
+
+    def resolved(self) -> Job:
+        """This job with every `auto` replaced by what this machine gives."""
+        devices = self.encoding.devices or default_devices()
+        dtype = self.encoding.dtype
+        encoding = Encoding(
+            **{
+                **asdict(self.encoding),
+                "devices": devices,
+                "dtype": default_dtype(devices) if dtype == "auto" else dtype,
+            }
+        )
+        letters = self.block_letters or (50_000 if CPU in devices else 1_000_000)
+        return Job(
+            **{**_shallow(self), "encoding": encoding, "block_letters": letters},
+        )
+
+
+def write_job(path: Path, job: Job) -> None:
+    """Write a job as JSON."""
+    write_json(path, asdict(job))
+
+
+def read_job(path: Path) -> Job:
+    """Read a job.
+
+    Raises:
+        StoreError: no such file, or not JSON.
+        RunnerError: the JSON is not a job.
+    """
+    value = read_json(path)
+    try:
+        encoding = Encoding(**{**value["encoding"], "devices": tuple(value["encoding"]["devices"])})
+        return Job(**{**value, "encoding": encoding, "shards": tuple(value["shards"])})
+    except (TypeError, KeyError) as error:
+        raise RunnerError(f"{path}: is not a job of this version ({error})") from error
+
+
+def _shallow(job: Job) -> dict[str, Any]:
+    return {field.name: getattr(job, field.name) for field in fields(job)}

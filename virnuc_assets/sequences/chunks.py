@@ -1,0 +1,75 @@
+"""Chunking: each record cut into overlapping chunks of one length, as VirNucPro does it.
+
+A record of n letters gives k = ceil(n / c) chunks of length c. The surplus r = k·c − n is spread
+as overlaps: with lo = r // k, the first r − lo·(k − 1) chunks overlap the next by lo + 1 letters
+and the rest by lo. A record that fits one chunk is one chunk, the whole of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from virnuc_assets.errors import InputError
+from virnuc_assets.sequences.ragged import within_run
+
+MIN_CHUNK_LENGTH = 3
+_WINDOW = 1 << 20
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Chunks in input order; every array is int64 of shape (number of chunks,).
+
+    `record` is the position of the chunk's record among the records given, `number` counts from
+    1 within it, and `[start, stop)` is the chunk's span within the records laid end to end.
+    """
+
+    record: np.ndarray
+    number: np.ndarray
+    start: np.ndarray
+    stop: np.ndarray
+
+
+def check_chunk_length(chunk_length: int) -> None:
+    """Refuse a chunk length that holds no codon.
+
+    Raises:
+        InputError: `chunk_length` is not an integer of at least 3.
+    """
+    if type(chunk_length) is not int or chunk_length < MIN_CHUNK_LENGTH:
+        raise InputError(
+            f"chunk length {chunk_length!r}: must be a whole number of at least "
+            f"{MIN_CHUNK_LENGTH}; trained heads exist for 300 and 500"
+        )
+
+
+def chunk_records(offsets: np.ndarray, chunk_length: int) -> Chunks:
+    """Cut records laid end to end, at `offsets` (int64, (n + 1,)), into chunks."""
+    lengths = np.diff(offsets)
+    counts = -(-lengths // chunk_length)
+    surplus = counts * chunk_length - lengths
+    overlap = surplus // np.maximum(counts, 1)
+    wider = surplus - overlap * (counts - 1)
+
+    record = np.repeat(np.arange(lengths.size), counts)
+    index = within_run(counts)
+    start = index * (chunk_length - overlap[record]) - np.minimum(index, wider[record])
+    stop = np.minimum(start + chunk_length, lengths[record])
+    base = offsets[:-1][record]
+    return Chunks(record, index + 1, base + start, base + stop)
+
+
+def windows(chunks: Chunks) -> Iterator[slice]:
+    """Slices of `chunks`, in order, that span about a million letters each.
+
+    They bound the memory of whatever is computed for every letter of a window.
+    """
+    edges = np.flatnonzero(np.diff(chunks.start // _WINDOW)) + 1
+    bounds = [0, *edges.tolist(), chunks.start.size]
+    for first, last in pairwise(bounds):
+        if first < last:
+            yield slice(first, last)

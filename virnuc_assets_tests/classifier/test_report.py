@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from virnuc_assets.classifier.predict import classify
+from virnuc_assets.classifier.report import score_histogram, write_report
+from virnuc_assets.errors import StoreError
+
+SAMPLE = [
+    ("<script>alert(1)</script>", 12, ["1F1", "1R3", "2F2", "9R1", "10F3", "12F1"]),
+    ("closed$^{|&\"'", 1, []),
+    ("price_$5_and_$_{6}", 3, ["1F1"]),
+    ("read", 1, ["1F1", "1F2", "1F3", "1R1", "1R2", "1R3"]),
+]
+VOID = {"meta", "img"}
+SEED = 2
+
+
+class Page(HTMLParser):
+    """Collects text, tags and links, and holds every tag to its closing one."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open[-1:] != ["style"]:
+            self.words.append(data)
+
+
+@pytest.fixture
+def results(
+    make_head: Callable[..., Any],
+    make_index: Callable[..., Path],
+    make_rows: Callable[..., Any],
+    tmp_path: Path,
+) -> Callable[..., Path]:
+    def make(sample: Any = SAMPLE, model: str = "demo (untrained)") -> Path:
+        rows = make_rows(sum(len(opened) for _, _, opened in sample))
+        provenance = {"model": model, "index_digest": "abc123"}
+        # With this seed some records are viral and some are not.
+        classify(make_index(sample), *rows, make_head(seed=SEED), tmp_path / "results", provenance)
+        return tmp_path / "results"
+
+    return make
+
+
+def report(results: Path, tmp_path: Path) -> Page:
+    summary = write_report(results, tmp_path / "report", "A & B <lab>")
+    return Page(summary.path.read_text(encoding="utf-8"))
+
+
+def test_the_page_is_one_file_and_shows_ids_as_text(
+    results: Callable[..., Path], tmp_path: Path
+) -> None:
+    page = report(results(), tmp_path)
+    assert "script" not in page.tags
+    assert page.tags.count("img") == 3
+    assert "A & B <lab>" in page.text
+    assert "closed$^{|&\"'" in page.text
+    for link in page.links:
+        kind, _, data = link.partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        assert b"<svg" in base64.b64decode(data)
+
+
+def test_the_page_lists_every_viral_record_and_its_numbers(
+    results: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = results()
+    page = report(folder, tmp_path)
+    records = pl.read_parquet(folder / "records.parquet")
+    viral = records.filter(pl.col("is_virus"))
+    assert 0 < len(viral) < 3
+    for row in viral.iter_rows(named=True):
+        assert row["id"] in page.text
+        assert f"{row['best_score']:.4f} {row['best_frame']}" in page.text
+    assert f" {len(viral)} viral records" in page.text
+    assert " 4 records " in page.text
+    assert "1 records have no stop-free frame" in page.text
+    assert "index_digest abc123" in page.text
+
+
+def test_an_untrained_model_is_announced_in_large_letters(
+    results: Callable[..., Path], tmp_path: Path
+) -> None:
+    page = report(results(), tmp_path)
+    assert "Untrained model: these calls mean nothing." in page.text
+    assert "model: demo (untrained)" in page.text
+    page = report(results(model="lab <head> 3"), tmp_path)
+    assert "Untrained" not in page.text
+    assert "model: lab <head> 3" in page.text
+
+
+def test_a_sample_without_any_open_frame_has_a_page(
+    results: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = results([("a", 1, []), ("b", 1, [])])
+    page = report(folder, tmp_path)
+    assert "No record was called viral." in page.text
+    assert "there are no scores" in page.text
+    assert "No record is longer than one chunk." in page.text
+    assert score_histogram(folder).startswith(b"\x89PNG")
+
+
+def test_the_same_results_give_the_same_page(results: Callable[..., Path], tmp_path: Path) -> None:
+    folder = results()
+    first = write_report(folder, tmp_path / "a", "x")
+    second = write_report(folder, tmp_path / "b", "x")
+    assert first.path.read_bytes() == second.path.read_bytes()
+    assert (first.model, first.n_records) == ("demo (untrained)", 4)
+
+
+def test_incomplete_results_are_named(results: Callable[..., Path], tmp_path: Path) -> None:
+    folder = results()
+    (folder / "results.json").unlink()
+    for read in (lambda: write_report(folder, tmp_path, "x"), lambda: score_histogram(folder)):
+        with pytest.raises(StoreError, match=r"results\.json: no such file"):
+            read()

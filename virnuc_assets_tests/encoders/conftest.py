@@ -1,0 +1,207 @@
+"""Random weights in the published file formats, and sequences of mixed lengths."""
+
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from virnuc_assets.demo.models import MODELS
+from virnuc_assets.encoders.encoder import Encoder, EncoderSettings, load_encoder
+
+AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
+
+Sequences = Callable[..., list[str]]
+
+
+@pytest.fixture
+def sequences() -> Sequences:
+    """Random sequences: letters of `alphabet`, one for each of `lengths`."""
+
+    def make(lengths, alphabet: str = AMINO_ACIDS, seed: int = 0) -> list[str]:
+        rng = np.random.default_rng(seed)
+        return ["".join(rng.choice(list(alphabet), int(length))) for length in lengths]
+
+    return make
+
+
+@pytest.fixture
+def mixed_lengths() -> Callable[..., np.ndarray]:
+    """`n` lengths from 1 to `longest`, both included, most of them short, in random order."""
+
+    def make(n: int, longest: int, seed: int = 0) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        lengths = np.exp(rng.uniform(0, 1, n) ** 1.5 * np.log(longest)).astype(int).clip(1, longest)
+        lengths[:2] = 1, longest
+        return rng.permutation(lengths)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fair_esm_model():
+    """fair-esm's own ESM-2, 6 layers × 320, random weights with no part left at its neutral value."""
+    from esm.model.esm2 import ESM2
+
+    torch.manual_seed(1)
+    model = ESM2(num_layers=6, embed_dim=320, attention_heads=20).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "layer_norm" in name or name.endswith("bias"):
+                parameter.add_(0.2 * torch.randn_like(parameter))
+            if "q_proj" in name or "k_proj" in name:
+                parameter.mul_(3)  # attention that tells tokens and places apart
+    return model
+
+
+@pytest.fixture(scope="session")
+def fair_esm_content(fair_esm_model) -> dict:
+    """What a published ESM-2 .pt file holds, without the contact regression's part."""
+    model = {
+        f"encoder.{'' if name.startswith('lm_head') else 'sentence_encoder.'}{name}": tensor
+        for name, tensor in fair_esm_model.state_dict().items()
+        if not name.startswith("contact_head")
+    }
+    settings = Namespace(
+        encoder_layers=6, encoder_embed_dim=320, encoder_attention_heads=20, token_dropout=True
+    )
+    return {"cfg": {"model": settings}, "model": model}
+
+
+@pytest.fixture(scope="session")
+def fair_esm_file(fair_esm_content, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("fair-esm") / "esm2_random.pt"
+    torch.save(fair_esm_content, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def transformers_model(fair_esm_model):
+    """transformers' EsmModel with the same weights as `fair_esm_model`."""
+    from transformers import EsmConfig, EsmModel
+
+    config = EsmConfig(
+        vocab_size=33,
+        mask_token_id=32,
+        pad_token_id=1,
+        hidden_size=320,
+        num_hidden_layers=6,
+        num_attention_heads=20,
+        intermediate_size=1280,
+        position_embedding_type="rotary",
+        token_dropout=True,
+        emb_layer_norm_before=False,
+        layer_norm_eps=1e-5,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        max_position_embeddings=1026,
+    )
+    names = {
+        "self_attn.q_proj": "attention.self.query",
+        "self_attn.k_proj": "attention.self.key",
+        "self_attn.v_proj": "attention.self.value",
+        "self_attn.out_proj": "attention.output.dense",
+        "self_attn_layer_norm": "attention.LayerNorm",
+        "fc1": "intermediate.dense",
+        "fc2": "output.dense",
+        "final_layer_norm": "LayerNorm",
+        "emb_layer_norm_after": "encoder.emb_layer_norm_after",
+        "embed_tokens": "embeddings.word_embeddings",
+    }
+    state = {}
+    for name, tensor in fair_esm_model.state_dict().items():
+        if "head" in name or "inv_freq" in name:
+            continue
+        *layer, part = name.rsplit(".", 1)
+        path = layer[0]
+        if path.startswith("layers."):
+            _, number, inner = path.split(".", 2)
+            path = f"encoder.layer.{number}.{names[inner]}"
+        else:
+            path = names[path]
+        state[f"{path}.{part}"] = tensor.clone()
+    model = EsmModel(config, add_pooling_layer=False).eval()
+    report = model.load_state_dict(state, strict=False)
+    assert not report.unexpected_keys
+    assert all("inv_freq" in key or "contact_head" in key for key in report.missing_keys)
+    return model
+
+
+@pytest.fixture(scope="session")
+def esm_folder(transformers_model, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("hugging-face") / "esm2_random"
+    transformers_model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dnabert_s_state() -> dict[str, Tensor]:
+    """Random weights by DNABERT-S's published names: 3 layers × 96, 12 heads."""
+    generator = torch.Generator().manual_seed(2)
+
+    def draw(*shape: int, scale: float = 0.2) -> Tensor:
+        return scale * torch.randn(*shape, generator=generator)
+
+    d, f = 96, 256
+    state = {
+        "bert.embeddings.word_embeddings.weight": draw(160, d, scale=1.0),
+        "bert.embeddings.token_type_embeddings.weight": draw(2, d, scale=1.0),
+        "bert.embeddings.LayerNorm.weight": 1 + draw(d),
+        "bert.embeddings.LayerNorm.bias": draw(d),
+        "cls.predictions.bias": draw(160),
+    }
+    for number in range(3):
+        layer = f"bert.encoder.layer.{number}"
+        state |= {
+            f"{layer}.attention.self.Wqkv.weight": draw(3 * d, d),
+            f"{layer}.attention.self.Wqkv.bias": draw(3 * d),
+            f"{layer}.attention.output.dense.weight": draw(d, d),
+            f"{layer}.attention.output.dense.bias": draw(d),
+            f"{layer}.attention.output.LayerNorm.weight": 1 + draw(d),
+            f"{layer}.attention.output.LayerNorm.bias": draw(d),
+            f"{layer}.mlp.gated_layers.weight": draw(2 * f, d),
+            f"{layer}.mlp.wo.weight": draw(d, f),
+            f"{layer}.mlp.wo.bias": draw(d),
+            f"{layer}.mlp.layernorm.weight": 1 + draw(d),
+            f"{layer}.mlp.layernorm.bias": draw(d),
+        }
+    return state
+
+
+DNABERT_S_CONFIG = {
+    "model_type": "bert",
+    "hidden_size": 96,
+    "intermediate_size": 256,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 12,
+    "vocab_size": 160,
+    "layer_norm_eps": 1e-12,
+}
+
+
+@pytest.fixture(scope="session")
+def dnabert_s_folder(dnabert_s_state, tmp_path_factory) -> Path:
+    """A DNABERT-S folder as published: config.json, pytorch_model.bin, tokenizer.json."""
+    import json
+    import shutil
+
+    folder = tmp_path_factory.mktemp("dnabert-s") / "dnabert_s_random"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(DNABERT_S_CONFIG))
+    torch.save(dnabert_s_state, folder / "pytorch_model.bin")
+    shutil.copy(MODELS / "dnabert_s" / "tokenizer.json", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_encoder() -> Callable[..., Encoder]:
+    """A bundled encoder (`esm2` or `dnabert-s`) with the settings given."""
+
+    def load(encoder: str, **settings) -> Encoder:
+        folder = MODELS / encoder.replace("-", "_")
+        return load_encoder(EncoderSettings(encoder, str(folder), **settings))
+
+    return load

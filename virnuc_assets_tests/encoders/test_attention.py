@@ -1,0 +1,136 @@
+"""Every backend against attention written out, one segment at a time, in float64."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from virnuc_assets.encoders import attention
+from virnuc_assets.encoders.attention import BACKENDS, Attention, choose_backend
+from virnuc_assets.errors import BackendError
+
+CPU = torch.device("cpu")
+NO_CUDA = not torch.cuda.is_available()
+# Segments of a pack, in order: mixed, with one-token ones; one alone; nothing but the shortest.
+PACKS = {
+    "mixed": [200, 129, 128, 127, 64, 64, 64, 3, 1, 1, 1],
+    "one sequence": [384],
+    "all shortest": [1] * 96,
+    "any order": [5, 90, 5, 5, 1, 150],
+}
+
+
+def plain_attention(q, k, v, lengths, slopes) -> torch.Tensor:
+    out = torch.empty_like(q, dtype=torch.float64)
+    start = 0
+    for length in lengths:
+        here = slice(start, start + length)
+        qs, ks, vs = (x[here].double().transpose(0, 1) for x in (q, k, v))
+        scores = qs @ ks.transpose(1, 2) / math.sqrt(q.shape[-1])
+        if slopes is not None:
+            place = torch.arange(length, device=q.device)
+            scores = scores - slopes.double()[:, None, None] * (place[:, None] - place).abs()
+        out[here] = (scores.softmax(-1) @ vs).transpose(0, 1)
+        start += length
+    return out
+
+
+def difference(backend: Attention, lengths, device, dtype, heads=4, head_dim=32, alibi=False):
+    """Largest difference from the reference, on the same (already rounded) inputs."""
+    generator = torch.Generator().manual_seed(len(lengths))
+    shape = (3, sum(lengths), heads, head_dim)
+    q, k, v = torch.randn(shape, generator=generator).to(device, dtype)
+    slopes = torch.rand(heads, generator=generator).to(device) if alibi else None
+    cu_seqlens = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    segments = backend.segments(cu_seqlens, max(lengths), device)
+    out = backend.varlen(q, k, v, segments, slopes)
+    assert out.shape == q.shape
+    assert out.dtype == dtype
+    return (out.double() - plain_attention(q, k, v, lengths, slopes)).abs().max().item()
+
+
+@pytest.mark.parametrize("alibi", [False, True])
+@pytest.mark.parametrize("pack", PACKS)
+def test_sdpa_on_the_cpu_equals_the_reference(pack, alibi):
+    backend = choose_backend("sdpa", CPU, torch.float32, needs_alibi=alibi, head_dim=32)
+    assert difference(backend, PACKS[pack], CPU, torch.float32, alibi=alibi) <= 2e-6
+
+
+@pytest.mark.parametrize("alibi", [False, True])
+@pytest.mark.parametrize("pack", PACKS)
+def test_flex_attention_masks_blocks_as_the_reference_does(pack, alibi, monkeypatch):
+    # Uncompiled, FlexAttention runs on the CPU too: what is tested is our mask and our bias.
+    from torch.nn.attention.flex_attention import flex_attention
+
+    monkeypatch.setattr(attention, "_flex_attention", lambda: flex_attention)
+    backend = Attention("flex", "test", attention._flex)
+    assert difference(backend, PACKS[pack], CPU, torch.float32, alibi=alibi) <= 2e-6
+
+
+@pytest.mark.parametrize("pack", PACKS)
+def test_flex_attention_visits_every_block_with_a_pair_in_one_segment_and_no_other(pack):
+    lengths = PACKS[pack]
+    cu_seqlens = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    segment = np.repeat(np.arange(len(lengths)), lengths)
+    blocks = -(-len(segment) // 128)
+    needed = np.zeros((blocks, blocks), dtype=bool)
+    for i, j in np.argwhere(segment[:, None] == segment[None, :]):
+        needed[i // 128, j // 128] = True
+
+    visited = attention._block_mask(cu_seqlens, CPU).to_dense()[0, 0].numpy().astype(bool)
+
+    assert np.array_equal(visited, needed)
+
+
+def test_auto_takes_sdpa_on_the_cpu_and_says_why(caplog):
+    with caplog.at_level("INFO"):
+        backend = choose_backend("auto", CPU, torch.float32, needs_alibi=True, head_dim=64)
+    assert backend.name == "sdpa"
+    assert backend.reason == "auto; not flash-attn, torch-varlen, flex: needs a CUDA device"
+    assert "attention backend sdpa" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["flash-attn", "torch-varlen", "flex"])
+def test_a_forced_backend_that_cannot_serve_says_why(name):
+    with pytest.raises(BackendError, match=f"attention={name}: can't serve .*needs a CUDA device"):
+        choose_backend(name, CPU, torch.float32, needs_alibi=False, head_dim=64)
+
+
+def test_an_unknown_backend_is_refused_with_the_known_ones():
+    with pytest.raises(BackendError, match=r"no such backend; use auto or one of flash-attn, "):
+        choose_backend("xformers", CPU, torch.float32, needs_alibi=False, head_dim=64)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_CUDA, reason="needs a CUDA device")
+@pytest.mark.parametrize("alibi", [False, True])
+@pytest.mark.parametrize("pack", PACKS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", BACKENDS)
+def test_each_backend_on_the_gpu_equals_the_reference(name, dtype, pack, alibi):
+    device = torch.device("cuda")
+    try:
+        backend = choose_backend(name, device, dtype, needs_alibi=alibi, head_dim=64)
+    except BackendError as error:
+        pytest.skip(str(error))
+    # Half an ulp of values up to 4 in the output, and the rounding of probabilities and bias.
+    tolerance = {torch.float16: 4e-3, torch.bfloat16: 3e-2}[dtype]
+    worst = difference(backend, PACKS[pack], device, dtype, heads=12, head_dim=64, alibi=alibi)
+    assert worst <= tolerance
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_CUDA, reason="needs a CUDA device")
+def test_on_the_gpu_half_precision_takes_a_flash_kernel_and_float32_takes_sdpa():
+    device = torch.device("cuda")
+    half = choose_backend("auto", device, torch.float16, needs_alibi=False, head_dim=64)
+    assert half.name in ("flash-attn", "torch-varlen")
+    alibi = choose_backend("auto", device, torch.float16, needs_alibi=True, head_dim=64)
+    assert alibi.name in ("flash-attn", "flex")
+    single = choose_backend("auto", device, torch.float32, needs_alibi=True, head_dim=64)
+    assert single.name == "sdpa"
+    with pytest.raises(BackendError, match="has no ALiBi"):
+        choose_backend("torch-varlen", device, torch.float16, needs_alibi=True, head_dim=64)
+    with pytest.raises(BackendError, match="needs float16 or bfloat16"):
+        choose_backend("flex", device, torch.float32, needs_alibi=True, head_dim=64)

@@ -1,0 +1,225 @@
+"""What an embedding may depend on: the sequence and the settings, and nothing around it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from virnuc_assets.demo.models import LABEL, MODELS
+from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
+from virnuc_assets.errors import BackendError, InputError, RunnerError
+
+ENCODERS = {"esm2": "ACDEFGHIKLMNPQRSTVWY", "dnabert-s": "ACGT"}
+BUDGETS = [1024, 2048, 4096, 5000]
+each_encoder = pytest.mark.parametrize("name", ENCODERS)
+
+
+@pytest.fixture
+def batch(sequences, mixed_lengths):
+    """80 sequences of mixed lengths, some over the encoder's limit."""
+
+    def make(name: str) -> list[str]:
+        lengths = mixed_lengths(80, 2600 if name == "dnabert-s" else 1400, seed=3)
+        return sequences(lengths, alphabet=ENCODERS[name], seed=4)
+
+    return make
+
+
+@each_encoder
+def test_neighbours_order_and_budget_change_no_bit_of_a_sequence(name, demo_encoder, batch):
+    inputs = batch(name)
+    reference = demo_encoder(name, token_budget=4096).embed(inputs).values
+    shuffled = np.random.default_rng(5).permutation(len(inputs))
+    for budget in BUDGETS:
+        encoder = demo_encoder(name, token_budget=budget)
+        assert np.array_equal(encoder.embed(inputs).values, reference)
+        again = encoder.embed([inputs[row] for row in shuffled]).values
+        assert np.array_equal(again, reference[shuffled])
+    encoder = demo_encoder(name, token_budget=1024)
+    for row in (0, 1, 40, 79):
+        assert np.array_equal(encoder.embed([inputs[row]]).values[0], reference[row])
+
+
+def test_a_wider_model_keeps_its_bits_too(fair_esm_file, sequences, mixed_lengths):
+    proteins = sequences(mixed_lengths(30, 500, seed=6))
+
+    def embed(inputs: list[str], budget: int) -> np.ndarray:
+        settings = EncoderSettings("esm2", str(fair_esm_file), token_budget=budget)
+        return load_encoder(settings, weights_digest="known").embed(inputs).values
+
+    reference = embed(proteins, 2048)
+    assert np.array_equal(embed(proteins[::-1], 1024)[::-1], reference)
+    assert np.array_equal(embed(proteins[:3], 4096), reference[:3])
+
+
+@each_encoder
+def test_equal_sequences_are_equal_and_different_ones_differ(name, demo_encoder, sequences):
+    one, other = sequences([60, 60], alphabet=ENCODERS[name])
+    values = demo_encoder(name).embed([one, other, one]).values
+    assert np.array_equal(values[0], values[2])
+    assert np.abs(values[0] - values[1]).max() > 0.01
+
+
+@each_encoder
+def test_no_sequences_give_no_rows(name, demo_encoder):
+    embedded = demo_encoder(name).embed([])
+    assert embedded.values.shape == (0, {"esm2": 64, "dnabert-s": 48}[name])
+    assert (embedded.packs, embedded.tokens, embedded.slots) == (0, 0, 0)
+
+
+@each_encoder
+def test_an_empty_sequence_is_named_by_its_row(name, demo_encoder):
+    with pytest.raises(InputError, match=r"sequence 2 \(counted from 0\) has no letters"):
+        demo_encoder(name).embed(["ACGT", "AC", "", "A"])
+
+
+def test_truncating_embeds_the_first_1022_residues(demo_encoder, sequences):
+    (protein,) = sequences([1500])
+    embedded = demo_encoder("esm2").embed([protein, protein[:1022], protein[:1023]])
+    assert np.array_equal(embedded.values[0], embedded.values[1])
+    assert np.array_equal(embedded.values[2], embedded.values[1])
+    assert (embedded.truncated, embedded.windowed) == (2, 0)
+
+
+def test_windowing_averages_windows_by_their_residues(demo_encoder, sequences):
+    protein, short = sequences([2045, 30])
+    encoder = demo_encoder("esm2", long_sequences="window")
+
+    embedded = encoder.embed([protein, short])
+
+    # 2045 residues need three windows: 682, 682 and 681 of them.
+    parts = [protein[:682], protein[682:1364], protein[1364:]]
+    values = encoder.embed([*parts, short]).values
+    expected = np.average(values[:3].astype(float), axis=0, weights=[682, 682, 681])
+    np.testing.assert_allclose(embedded.values[0], expected, rtol=1e-6, atol=1e-7)
+    assert np.array_equal(embedded.values[1], values[3])
+    assert (embedded.truncated, embedded.windowed) == (0, 1)
+
+
+def test_dna_is_cut_to_512_tokens_with_its_special_tokens(demo_encoder, sequences):
+    (read,) = sequences([3000], alphabet="ACGT")
+    truncated = demo_encoder("dnabert-s").embed([read])
+    assert (truncated.tokens, truncated.truncated) == (512, 1)
+    windowed = demo_encoder("dnabert-s", long_sequences="window").embed([read])
+    assert (windowed.truncated, windowed.windowed) == (0, 1)
+    assert windowed.tokens > 1000
+
+
+@each_encoder
+def test_counts_add_up(name, demo_encoder, batch):
+    embedded = demo_encoder(name, token_budget=1024).embed(batch(name))
+    assert embedded.slots == 1024 * embedded.packs
+    assert 0.8 < embedded.tokens / embedded.slots <= 1
+    assert embedded.redone_in_float32 == 0
+    assert embedded.values.dtype == np.float32
+
+
+@each_encoder
+def test_half_precision_stays_close_to_float32(name, demo_encoder, batch):
+    inputs = batch(name)[:20]
+    full = demo_encoder(name).embed(inputs).values
+    for dtype, cosine in (("float16", 0.99999), ("bfloat16", 0.999)):
+        half = demo_encoder(name, dtype=dtype).embed(inputs).values
+        assert half.dtype == np.float32
+        norms = np.linalg.norm(half, axis=1) * np.linalg.norm(full, axis=1)
+        assert ((half * full).sum(1) / norms).min() > cosine
+
+
+@pytest.fixture
+def demo_with(tmp_path):
+    """A copy of the demo ESM-2; each call changes one more of its tensors."""
+    source = MODELS / "esm2"
+    tensors = load_file(source / "model.safetensors")
+
+    def write(name: str, change) -> str:
+        tensors[name] = change(tensors[name].float())
+        save_file(tensors, tmp_path / "model.safetensors")
+        (tmp_path / "config.json").write_text((source / "config.json").read_text())
+        return str(tmp_path)
+
+    return write
+
+
+def test_a_pack_that_overflows_float16_is_redone_in_float32_and_counted(
+    demo_with, sequences, caplog
+):
+    # The residual stream passes 65 504 in the second layer; the final norm takes the offset off.
+    demo_with("encoder.layer.0.output.dense.bias", lambda bias: torch.full_like(bias, 4e4))
+    folder = demo_with("encoder.layer.1.output.dense.bias", lambda b: torch.full_like(b, 4e4))
+    proteins = sequences([50, 60, 1000, 900])
+    settings = EncoderSettings("esm2", folder, token_budget=1024)
+    full = load_encoder(settings).embed(proteins)
+
+    half = load_encoder(dataclasses.replace(settings, dtype="float16")).embed(proteins)
+
+    assert half.redone_in_float32 == half.packs == 2
+    assert "computed again in float32" in caplog.text
+    assert np.array_equal(half.values, full.values)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_sequence_that_is_not_finite_in_float32_is_named_by_its_row(dtype, demo_with, sequences):
+    from virnuc_assets.encoders import alphabet
+
+    tryptophan = alphabet.TOKENS.index("W")
+
+    def poison(embedding: torch.Tensor) -> torch.Tensor:
+        embedding[tryptophan] = float("inf")
+        return embedding
+
+    folder = demo_with("embeddings.word_embeddings.weight", poison)
+    encoder = load_encoder(EncoderSettings("esm2", folder, dtype=dtype))
+    proteins = sequences([40, 50, 60], alphabet="ACDEFG")
+    with pytest.raises(RunnerError, match=r"sequence 1 \(counted from 0\).*not finite"):
+        encoder.embed([proteins[0], proteins[1] + "W", proteins[2]])
+
+
+def test_an_encoder_describes_itself(demo_encoder):
+    description = demo_encoder("esm2", dtype="bfloat16", long_sequences="window").description
+    assert description.label == LABEL
+    assert (description.dim, description.layers, description.device) == (64, 2, "CPU")
+    assert description.attention.startswith("sdpa (auto")
+    assert description.token_budget == 4096
+    assert len(description.weights_digest) == len(description.encoder_digest) == 64
+    state = load_file(MODELS / "esm2" / "model.safetensors")
+    assert description.parameters == sum(tensor.numel() for tensor in state.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": "cuda:99"}, "device=cuda:99: this machine has"),
+        ({"device": "gpu"}, "device=gpu: no such device"),
+        ({"device": "meta"}, "device=meta: can't serve"),
+        ({"dtype": "float8"}, "dtype=float8: no such data type"),
+        ({"attention": "flash-attn"}, "attention=flash-attn: can't serve here"),
+        ({"token_budget": 1000}, "token_budget=1000: .* use 1024 or more for esm2"),
+    ],
+)
+def test_settings_that_cannot_serve_are_named(settings, message, demo_encoder):
+    with pytest.raises(BackendError, match=message):
+        demo_encoder("esm2", **settings)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@each_encoder
+def test_on_the_gpu_half_precision_points_where_float32_on_the_cpu_does(
+    name, fair_esm_file, dnabert_s_folder, batch
+):
+    path = str({"esm2": fair_esm_file, "dnabert-s": dnabert_s_folder}[name])
+    inputs = batch(name)
+    full = load_encoder(EncoderSettings(name, path)).embed(inputs).values
+    for attention in ("auto", "sdpa"):
+        settings = EncoderSettings(name, path, "cuda", "float16", attention, token_budget=4096)
+        encoder = load_encoder(settings)
+        half = encoder.embed(inputs)
+        assert half.redone_in_float32 == 0
+        norms = np.linalg.norm(half.values, axis=1) * np.linalg.norm(full, axis=1)
+        assert ((half.values * full).sum(1) / norms).min() > 0.9999
+        if attention == "auto":
+            shuffled = np.random.default_rng(5).permutation(len(inputs))
+            again = encoder.embed([inputs[row] for row in shuffled]).values
+            assert np.array_equal(again, half.values[shuffled])

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from virnuc_assets.errors import InputError
+from virnuc_assets.store.layout import Layout
+from virnuc_assets.store.samples import (
+    all_samples,
+    check_name,
+    is_fasta_name,
+    register,
+    registered,
+    sample_name,
+)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("reads.fa", "reads"),
+        ("reads.fasta.gz", "reads"),
+        ("Run 7 (final).FNA", "Run_7_final_"),
+        ("a.b-c_d.fa.gz", "a.b-c_d"),
+        ("up...to.fa", "up.to"),
+        (".fa", "sample"),
+    ],
+)
+def test_sample_names_come_from_file_names(file, name):
+    assert sample_name(Path(file)) == name
+
+
+@given(st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1))
+def test_every_file_name_gives_a_usable_sample_name(stem):
+    assert check_name(sample_name(Path("inbox") / f"{stem}.fa"))
+
+
+@pytest.mark.parametrize("name", ["", "a|b", "a...b", "a b", "..", "a/b"])
+def test_unusable_names_are_refused(name):
+    with pytest.raises(InputError, match="cannot name a sample"):
+        check_name(name)
+
+
+def test_only_fasta_files_are_taken():
+    taken = [
+        n
+        for n in ("a.fa", "a.FASTA.gz", "a.fna", ".a.fa", "a.txt", "a.fa.tmp")
+        if is_fasta_name(Path(n))
+    ]
+    assert taken == ["a.fa", "a.FASTA.gz", "a.fna"]
+
+
+def test_registration_remembers_the_file(tmp_path):
+    layout = Layout(tmp_path / "store")
+    fasta = tmp_path / "x.fa"
+    fasta.write_text(">a\nACGT\n")
+    sample = register(layout, "x", fasta)
+    assert registered(layout, "x") == sample
+    assert all_samples(layout) == [sample]
+    with pytest.raises(InputError, match="'y' is not a known sample; add it with"):
+        registered(layout, "y")
+    with pytest.raises(InputError, match="no such file"):
+        register(layout, "y", tmp_path / "y.fa")
