@@ -6,30 +6,28 @@ Exit codes: 0 all done, 1 failed, 2 some files done and some not (`failed.tsv` s
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from virnuc_assets import __version__, console, embed_fasta, pipeline
+from virnuc_assets import __version__, console, embed_fasta, pipeline, predict_fasta
 from virnuc_assets.encoders import catalog
-from virnuc_assets.encoders.catalog import EncoderName
-from virnuc_assets.errors import InputError, SettingsError, VirnucError
+from virnuc_assets.encoders.catalog import EncoderName, LongSequences
+from virnuc_assets.errors import InputError, VirnucError
+from virnuc_assets.instance import open_instance
+from virnuc_assets.predict_fasta import ENCODERS
 from virnuc_assets.runner import client
 from virnuc_assets.runner.job import Encoding
-from virnuc_assets.settings import DEMO_DATA, Settings, device_list, from_environment
-from virnuc_assets.store.atomic import atomic_path
+from virnuc_assets.settings import DEMO_DATA, Dtype, Settings, device_list, from_environment
 from virnuc_assets.store.embeddings import shard_path
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.samples import all_samples, check_name, register, sample_name
 
-if TYPE_CHECKING:
-    from dagster import DagsterInstance
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="virnuc",
@@ -37,6 +35,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 samples_app = typer.Typer(help="Samples of the Dagster platform.", no_args_is_help=True)
 heads_app = typer.Typer(help="Classifier heads.", no_args_is_help=True)
@@ -45,9 +44,11 @@ app.add_typer(samples_app, name="samples")
 app.add_typer(heads_app, name="heads")
 app.add_typer(models_app, name="models")
 
-_ENCODERS: tuple[EncoderName, ...] = ("dnabert-s", "esm2")
 _Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda (all GPUs), or physical GPU ids such as 0,2.")
+    str,
+    typer.Option(
+        envvar="VIRNUC_GPUS", help="auto, cpu, cuda (all GPUs), or physical GPU ids such as 0,2."
+    ),
 ]
 _ChunkLength = Annotated[
     int, typer.Option(envvar="VIRNUC_CHUNK_LENGTH", help="Bases in a chunk: 300 or 500.")
@@ -60,7 +61,7 @@ def demo() -> None:
     from virnuc_assets.materialise import materialise_sample
 
     settings = from_environment()
-    with _dagster_instance() as instance:
+    with open_instance() as instance:
         materialise_sample(settings, "demo", DEMO_DATA / "demo.fa", instance)
     layout = Layout(settings.store)
     console.print_calls(layout.predictions("demo"), "demo sample")
@@ -71,7 +72,7 @@ def demo() -> None:
             "index and embeddings": layout.samples / "demo",
         }
     )
-    console.out.print("The UI: make ui, then http://127.0.0.1:3000", highlight=False)
+    console.result("The UI: make ui, then http://127.0.0.1:3000")
 
 
 @app.command()
@@ -84,13 +85,11 @@ def index(
     from virnuc_assets.sequences.index import build_index
 
     manifest = build_index(fasta, output, chunk_length, tool_version=__version__)
-    for warning in manifest.warnings:
-        console.warn(f"{fasta}: {warning}")
-    console.out.print(
-        f"{manifest.records} records, {manifest.chunks} chunks, {manifest.frames} frames "
-        f"({manifest.unique_nucleotides} unique nucleotide and {manifest.unique_proteins} unique "
-        f"protein sequences); {manifest.records_without_open_frame} records without an open frame",
-        highlight=False,
+    console.result(
+        f"{output}: {manifest.records} records, {manifest.chunks} chunks of {chunk_length} bases, "
+        f"{manifest.frames} frames ({manifest.unique_nucleotides} unique nucleotide and "
+        f"{manifest.unique_proteins} unique protein sequences); "
+        f"{manifest.records_without_open_frame} records without an open frame"
     )
 
 
@@ -98,41 +97,45 @@ def index(
 def embed(
     fasta: Annotated[Path, typer.Argument(help="Proteins for esm2, DNA for dnabert-s.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="HDF5 file to write.")],
-    encoder: Annotated[str, typer.Option(help="esm2 or dnabert-s.")],
+    encoder: Annotated[EncoderName, typer.Option(help="Which encoder.")],
     weights: Annotated[
         str | None, typer.Option(help="Checkpoint file or folder, or a public name.")
     ] = None,
     device: _Device = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
-    token_budget: Annotated[int | None, typer.Option(help="Tokens in a pack.")] = None,
+    dtype: Annotated[
+        Dtype,
+        typer.Option(envvar="VIRNUC_DTYPE", help="auto: float16 on a GPU, float32 on a CPU."),
+    ] = "auto",
+    token_budget: Annotated[
+        int | None, typer.Option(envvar="VIRNUC_TOKEN_BUDGET", help="Tokens in a pack.")
+    ] = None,
     long_sequences: Annotated[
-        str, typer.Option(help="truncate (at the model's limit) or window (mean of windows).")
+        LongSequences,
+        typer.Option(help="Over the model's limit: keep the start, or average over windows."),
     ] = "truncate",
 ) -> None:
     """Mean embeddings of every record, in input order, as one HDF5 file."""
     settings = from_environment()
-    name = _encoder_name(encoder)
     encoding = Encoding(
-        encoder=name,
-        weights=weights or settings.models.encoding(name).weights,
+        encoder=encoder,
+        weights=weights or settings.models.encoding(encoder).weights,
         dtype=dtype,
         attention=settings.models.attention,
         token_budget=token_budget,
-        long_sequences=_one_of("--long-sequences", long_sequences, ("truncate", "window")),  # type: ignore[arg-type]
-        devices=_devices(device),
+        long_sequences=long_sequences,
+        devices=device_list(device, "--device"),
     )
-    catalog.resolve_weights(name, encoding.weights)
+    catalog.resolve_weights(encoder, encoding.weights)
     job = embed_fasta.plan(fasta, output, encoding)
-    (shard,) = console.follow(client.stream(job), fasta.name)
-    embed_fasta.collect(job, output)
+    (shard,) = console.follow(client.stream(job, log_level="WARNING"), fasta.name)
+    records = embed_fasta.collect(job, output)
     facts = shard.metadata
-    console.out.print(
-        f"{output}: {facts['rows']} unique sequences, {facts['tokens']} tokens, packing efficiency "
-        f"{facts['packing_efficiency']:.3f}, {facts['attention']} on {facts['device']}; "
-        f"model: {facts['model']}",
-        highlight=False,
-        soft_wrap=True,
+    console.result(
+        f"{output}: {records} records, {facts['rows']} unique sequences, {facts['tokens']} tokens, "
+        f"packing efficiency {facts['packing_efficiency']:.3f}, {facts['dtype']}, "
+        f"{facts['attention']} on {facts['device']}"
     )
+    console.result(f"model: {facts['model']}")
     if facts["truncated"]:
         console.warn(f"{facts['truncated']} sequences were cut at the model's limit")
 
@@ -145,37 +148,22 @@ def predict(
     device: _Device = "auto",
 ) -> None:
     """Call the records of FASTA files. Interrupted, it goes on where it stopped."""
-    settings = from_environment()
-    models = dataclasses.replace(settings.models, chunk_length=chunk_length)
-    if device != "auto":
-        models = dataclasses.replace(models, gpus=_devices(device))
-    head = pipeline.head_folder(Layout(settings.store), models.head)
-    for encoder in _ENCODERS:
+    from virnuc_assets.classifier.head_files import read_card
+
+    configured = from_environment()
+    models = dataclasses.replace(
+        configured.models, chunk_length=chunk_length, gpus=device_list(device, "--device")
+    )
+    head = pipeline.head_folder(Layout(configured.store), models.head)
+    pipeline.check_chunk_length(read_card(head), chunk_length)
+    for encoder in ENCODERS:
         catalog.resolve_weights(encoder, models.encoding(encoder).weights)
-    settings = Settings(output.absolute(), settings.n_shards, models)
-    layout = Layout(settings.store)
-    failed: list[tuple[str, str, str]] = []
-    sources: dict[str, Path] = {}
-    for path in fasta:
-        name = sample_name(path)
-        try:
-            if name in sources:
-                raise InputError(
-                    f"{path}: would be sample {name}, as {sources[name]} is; rename one of them"
-                )
-            sources[name] = path
-            _predict_one(layout, name, path, settings, head)
-        except VirnucError as error:
-            failed.append((name, str(path), str(error)))
-            console.fail(str(error))
-        except console.RunFailed as error:
-            failed += [(name, str(path), message) for message in error.messages]
-            for message in error.messages:
-                console.fail(message)
-    _write_failures(settings.store / "failed.tsv", failed)
-    if failed:
-        bad = len({path for _, path, _ in failed})
-        console.err.print(f"{bad} of {len(fasta)} files failed; see {settings.store}/failed.tsv")
+    settings = Settings(output.absolute(), configured.n_shards, models)
+    failures = predict_fasta.predict_files(fasta, settings, head)
+    if failures:
+        bad = len({failure.file for failure in failures})
+        listed = settings.store / predict_fasta.FAILURES_FILE
+        console.say(f"{bad} of {len(fasta)} files failed; see {listed}")
         raise typer.Exit(1 if bad == len(fasta) else 2)
 
 
@@ -187,12 +175,20 @@ def samples_add(
     """Register FASTA files as samples of the platform."""
     if name is not None and len(fasta) > 1:
         raise InputError("--name: names one sample; give one file, or leave the name out")
+    sources: dict[str, Path] = {}
+    for path in fasta:
+        sample = name or sample_name(path)
+        if sample in sources:
+            raise InputError(
+                f"{path}: would be sample {sample}, as {sources[sample]} is; rename one of them"
+            )
+        sources[sample] = path.absolute()
     layout = Layout(from_environment().store)
-    with _dagster_instance() as instance:
-        for path in fasta:
-            sample = register(layout, name or sample_name(path), path)
-            instance.add_dynamic_partitions("sample", [sample.name])
-            console.out.print(f"{sample.name}: {sample.source}", highlight=False, soft_wrap=True)
+    with open_instance() as instance:
+        for sample, path in sources.items():
+            added = register(layout, sample, path)
+            instance.add_dynamic_partitions("sample", [added.name])
+            console.result(f"{added.name}: {added.source}")
 
 
 @samples_app.command("list")
@@ -231,11 +227,9 @@ def heads_import(
     head = check_name(name or sample_name(file.with_suffix("")))
     folder = Layout(from_environment().store).heads / head
     card = import_pth(file, folder, head, chunk_length=chunk_length)
-    console.out.print(
-        f"{folder}: {card.dna_dim} + {card.protein_dim} → {card.hidden_dim} → 2; use it with "
-        f"VIRNUC_HEAD={folder.name}",
-        highlight=False,
-        soft_wrap=True,
+    console.result(
+        f"{folder}: {card.dna_dim} (DNABERT-S) + {card.protein_dim} (ESM-2) → {card.hidden_dim} "
+        f"→ 2; use it with VIRNUC_HEAD={head}, beside VIRNUC_ESM2 and VIRNUC_DNABERT_S"
     )
 
 
@@ -273,19 +267,21 @@ def models_list() -> None:
             (name, str(shape.layers), str(shape.dim), _yes(catalog.is_available(name)))
             for name, shape in shapes.items()
         ),
+        right=("layers", "dim"),
     )
     console.table(
         "configured",
-        ("encoder", "weights"),
-        ((encoder, settings.models.encoding(encoder).weights) for encoder in _ENCODERS),
+        ("encoder", "model", "weights"),
+        (_configured(encoder, settings.models.encoding(encoder).weights) for encoder in ENCODERS),
     )
 
 
 @models_app.command("download")
 def models_download(name: Annotated[str, typer.Argument(help="A public model's name.")]) -> None:
     """Fetch a public model to this machine."""
-    weights = catalog.download(name)
-    console.out.print(f"{weights.path}", highlight=False, soft_wrap=True)
+    with console.stage(f"{name}: downloading"):
+        weights = catalog.download(name)
+    console.result(str(weights.path))
 
 
 @app.command()
@@ -303,50 +299,12 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _predict_one(layout: Layout, name: str, path: Path, settings: Settings, head: Path) -> None:
-    from virnuc_assets.classifier.report import write_report
-
-    register(layout, name, path)
-    manifest = pipeline.index_sample(layout, name, settings.models.chunk_length)
-    for warning in manifest.warnings:
-        console.warn(f"{path}: {warning}")
-    for encoder in _ENCODERS:
-        job = pipeline.embedding_job(
-            layout,
-            name,
-            settings.models.encoding(encoder),
-            settings.n_shards,
-            tuple(range(settings.n_shards)),
-        )
-        console.follow(client.stream(job), f"{name}: {encoder}")
-    pipeline.predict_sample(layout, name, settings.n_shards, head)
-    report = write_report(layout.predictions(name), layout.report(name), title=name)
-    console.print_calls(layout.predictions(name), name)
-    console.files_made({"calls and scores": layout.predictions(name), "report": report.path})
-
-
-def _write_failures(path: Path, failed: list[tuple[str, str, str]]) -> None:
-    if not failed:
-        path.unlink(missing_ok=True)
-        return
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as handle:
-        writer = csv.writer(handle, delimiter="\t", lineterminator="\n")
-        writer.writerow(("sample", "file", "reason"))
-        writer.writerows(failed)
-
-
-def _encoder_name(text: str) -> EncoderName:
-    return _one_of("--encoder", text, ("esm2", "dnabert-s"))  # type: ignore[return-value]
-
-
-def _one_of(option: str, text: str, choices: tuple[str, ...]) -> str:
-    if text not in choices:
-        raise InputError(f"{option} {text}: is not known; use {' or '.join(choices)}")
-    return text
-
-
-def _devices(text: str) -> tuple[str, ...]:
-    return () if text in ("auto", "cuda") else device_list(text)
+def _configured(encoder: EncoderName, setting: str) -> tuple[str, str, str]:
+    try:
+        weights = catalog.resolve_weights(encoder, setting)
+    except VirnucError as error:
+        return encoder, "not usable", str(error)
+    return encoder, weights.label, str(weights.path)
 
 
 def _shards(layout: Layout, sample: str, encoder: str, n_shards: int) -> str:
@@ -359,31 +317,32 @@ def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def _dagster_instance() -> DagsterInstance:
-    home = os.environ.get("DAGSTER_HOME")
-    if not home:
-        raise SettingsError(
-            "DAGSTER_HOME is not set, so there is no platform to add samples to; export it as the "
-            "folder of dagster.yaml, or call `virnuc predict` to do without"
-        )
-    from dagster import DagsterInstance
-
-    return DagsterInstance.get()
+def _usage(error: TyperException) -> str:
+    """A wrong command line in one sentence."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "virnuc"
+    message = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
+    return f"{command}: {message[:1].lower()}{message[1:]}; see {command} --help"
 
 
 def main() -> None:
     """Entry point: explained failures are one sentence, everything else a traceback."""
+    console.show_logged_warnings()
     code = 1
     try:
-        code = app(standalone_mode=False) or 0
-    except typer.Abort:
-        console.fail("interrupted; what is finished is kept, the same command goes on from there")
-        code = 130
+        code = app(prog_name="virnuc", standalone_mode=False) or 0
+        if code == _INTERRUPTED:
+            console.fail("interrupted; what is finished is kept and not done again")
+    except NoArgsIsHelpError as error:
+        console.say(error.format_message())
     except TyperException as error:
-        console.fail(f"{error.format_message()} (see --help)")
+        console.fail(_usage(error))
     except VirnucError as error:
         console.fail(str(error))
     except console.RunFailed as error:
-        for message in error.messages:
-            console.fail(message)
+        console.fail_run(error)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,19 @@
-"""What a person sees in a terminal: progress of a run, tables of calls and of checks."""
+"""What a person sees: a run's progress, tables of calls and of checks, warnings, failures.
+
+On a terminal tables fit its width and progress is a bar. Elsewhere (a pipe, a log) tables have
+one line a row, columns apart by blanks, and progress is a line now and then.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import polars as pl
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,21 +21,56 @@ from rich.table import Table
 
 from virnuc_assets.runner import events
 
-out = Console()
-err = Console(stderr=True)
+_PLAIN_WIDTH = 10_000
 _PLAIN_LINE_SECONDS = 10.0
+
+
+def _console(stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = _PLAIN_WIDTH
+    return console
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
 
 
 class RunFailed(Exception):
     """Shards that could not be embedded; holds what the runner said of each."""
 
-    def __init__(self, messages: Sequence[str]) -> None:
-        super().__init__(messages[0])
-        self.messages = list(messages)
+    def __init__(self, failures: Sequence[events.Failed]) -> None:
+        super().__init__(failures[0].message)
+        # Shards often fail for one and the same reason.
+        self.failures = list({failure.message: failure for failure in failures}.values())
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why, one line each."""
+        return [
+            failure.message
+            if failure.explained
+            else f"a bug of virnuc: {failure.message.strip().splitlines()[-1]}"
+            for failure in self.failures
+        ]
 
 
-def follow(stream: Iterable[events.Event], title: str) -> list[events.ShardDone]:
+class _WarningHandler(logging.Handler):
+    """Log records as the warnings a person reads; they do not tear a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
+
+
+def show_logged_warnings() -> None:
+    """Print what is logged as a warning or worse; call once, at the start of a process."""
+    logging.basicConfig(level=logging.WARNING, handlers=[_WarningHandler()])
+
+
+def follow(stream: Generator[events.Event], title: str) -> list[events.ShardDone]:
     """Show a run's progress until it ends: a bar on a terminal, plain lines otherwise.
+
+    Leaving early (Ctrl-C) closes the stream, which ends the run.
 
     Returns:
         What the runner said of each finished shard.
@@ -37,7 +79,7 @@ def follow(stream: Iterable[events.Event], title: str) -> list[events.ShardDone]
         RunFailed: at least one shard could not be embedded; the rest is finished.
     """
     done: list[events.ShardDone] = []
-    failures: list[str] = []
+    failures: list[events.Failed] = []
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -46,32 +88,52 @@ def follow(stream: Iterable[events.Event], title: str) -> list[events.ShardDone]
         TimeRemainingColumn(),
     )
     next_line = 0.0
-    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
-        task = bar.add_task(title, total=None, rate="")
+    with closing(stream), Progress(*columns, console=err, disable=not err.is_terminal) as bar:
+        task = bar.add_task(escape(title), total=None, rate="starting")
         for event in stream:
             match event:
                 case events.Started():
-                    _line(
-                        f"{title}: {event.sequences} sequences, {event.blocks} blocks "
-                        f"({event.blocks_done} done before) on {', '.join(event.devices)}, "
-                        f"model {event.model}"
+                    say(
+                        f"{title}: {event.sequences} sequences, "
+                        f"{event.blocks_done} of {event.blocks} blocks done before, "
+                        f"on {', '.join(event.devices)}; model: {event.model}"
                     )
-                    bar.update(task, total=event.sequences, completed=event.sequences_done)
+                    rate = "loading the model" if event.blocks_done < event.blocks else ""
+                    bar.update(
+                        task, total=event.sequences, completed=event.sequences_done, rate=rate
+                    )
                 case events.Progress():
                     rate = f"{event.tokens_per_second:,.0f} tokens/s"
                     bar.update(task, completed=event.sequences_done, rate=rate)
-                    if not err.is_terminal and time.monotonic() >= next_line:
+                    last = event.sequences_done == event.sequences
+                    if not err.is_terminal and (last or time.monotonic() >= next_line):
                         next_line = time.monotonic() + _PLAIN_LINE_SECONDS
-                        _line(f"{title}: {event.sequences_done}/{event.sequences}, {rate}")
+                        say(f"{title}: {event.sequences_done}/{event.sequences}, {rate}")
                 case events.ShardDone():
                     done.append(event)
                 case events.Warned():
                     warn(event.message)
                 case events.Failed():
-                    failures.append(event.message)
+                    failures.append(event)
     if failures:
         raise RunFailed(failures)
     return done
+
+
+@contextmanager
+def stage(text: str) -> Iterator[None]:
+    """Say what goes on while it does: a spinner on a terminal, a line otherwise."""
+    if err.is_terminal:
+        with err.status(escape(text)):
+            yield
+    else:
+        say(text)
+        yield
+
+
+def say(text: str) -> None:
+    """Print a line about what goes on to standard error."""
+    err.print(escape(text), soft_wrap=True)
 
 
 def warn(message: str) -> None:
@@ -84,64 +146,86 @@ def fail(message: str) -> None:
     err.print(f"[red]error:[/] {escape(message)}", soft_wrap=True)
 
 
+def fail_run(error: RunFailed) -> None:
+    """Print why a run failed, a line a reason; of a bug its traceback too."""
+    for failure, reason in zip(error.failures, error.reasons, strict=True):
+        if not failure.explained:
+            say(failure.message)
+        fail(reason)
+
+
+def result(text: str) -> None:
+    """Print a line of the result to standard output."""
+    out.print(escape(text), soft_wrap=True)
+
+
 def print_calls(predictions: Path, title: str, rows: int = 12) -> None:
-    """Print a sample's calls: its totals, and its records with the highest virus scores."""
+    """Print a sample's calls: its totals and its first records, viral ones and high scores first."""
     records = pl.read_parquet(predictions / "records.parquet")
-    model = records["model"][0]
     viral = int(records["is_virus"].sum())
     uncalled = int((records["status"] == "no_open_frame").sum())
-    table = Table(
-        title=f"{title}: {viral} of {len(records)} records viral, {uncalled} without an open frame",
-        caption=f"model: {model}",
-        caption_style="bold",
+    top = records.sort(
+        "is_virus", "best_score", descending=True, nulls_last=True, maintain_order=True
     )
-    for column, justify in (
-        ("record", "left"),
-        ("length", "right"),
-        ("call", "left"),
-        ("score", "right"),
-        ("best frame", "left"),
-        ("viral chunks", "right"),
-    ):
-        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    top = records.sort("best_score", descending=True, nulls_last=True, maintain_order=True)
-    for row in top.head(rows).iter_rows(named=True):
-        score = "" if row["best_score"] is None else f"{row['best_score']:.4f}"
-        table.add_row(
-            escape(row["id"]),
-            str(row["length"]),
-            _call(row["status"], row["is_virus"]),
-            score,
-            row["best_frame"] or "",
-            f"{row['n_viral_chunks']}/{row['n_chunks']}",
-        )
+    table(
+        f"{title}: {viral} of {len(records)} records viral, {uncalled} without an open frame",
+        ("record", "length", "call", "best P(virus)", "best chunk, frame", "viral chunks"),
+        (
+            (
+                row["id"],
+                str(row["length"]),
+                _call(row["is_virus"]),
+                "" if row["best_score"] is None else f"{row['best_score']:.4f}",
+                _chunk_and_frame(row["id"], row["best_frame"]),
+                f"{row['n_viral_chunks']} of {row['n_called_chunks']}",
+            )
+            for row in top.head(rows).iter_rows(named=True)
+        ),
+        right=("length", "best P(virus)", "viral chunks"),
+    )
     if len(records) > rows:
-        table.add_row(f"… and {len(records) - rows} more", "", "", "", "", "")
-    out.print(table)
+        result(f"… and {len(records) - rows} more records in {predictions / 'records.parquet'}")
+    result(f"model: {records['model'][0]}")
 
 
 def files_made(paths: Mapping[str, Path]) -> None:
     """Say where things were written, one line each."""
     width = max(map(len, paths))
     for what, path in paths.items():
-        out.print(f"{what + ':':<{width + 1}} {path}", highlight=False, soft_wrap=True)
+        result(f"{what + ':':<{width + 1}} {path}")
 
 
-def table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table of plain strings."""
-    drawn = Table(title=title)
+def table(
+    title: str,
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: Sequence[str] = (),
+) -> None:
+    """Print a table of plain strings; columns named in `right` are justified so."""
+    drawn = Table(
+        title=escape(title),
+        title_justify="left",
+        title_style="bold",
+        box=box.ROUNDED if out.is_terminal else None,
+        pad_edge=out.is_terminal,
+    )
     for column in header:
-        drawn.add_column(column, overflow="fold")
+        justify = "right" if column in right else "left"
+        drawn.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
         drawn.add_row(*(escape(cell) for cell in row))
     out.print(drawn)
 
 
-def _call(status: str, is_virus: bool) -> str:
-    if status != "called":
-        return status
+def _call(is_virus: bool | None) -> str:
+    if is_virus is None:
+        return "no open frame"
     return "virus" if is_virus else "other"
 
 
-def _line(text: str) -> None:
-    err.print(escape(text), soft_wrap=True, highlight=False)
+def _chunk_and_frame(record: str, name: str | None) -> str:
+    """`84 F3` of the frame name `RECORD_chunk_84F3`."""
+    if name is None:
+        return ""
+    short = name.removeprefix(f"{record}_chunk_")
+    return f"{short[:-2]} {short[-2:]}"

@@ -23,6 +23,9 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
         asset_checks=all_checks,
         jobs=[index_samples, embed_samples, predict_samples],
         sensors=[inbox_sensor, automation_sensor],
+        # A run's steps are few and short, or have processes of their own: one process a step would
+        # spend most of a small sample's time on imports.
+        executor=dg.in_process_executor,
         resources={**resources(from_environment()), **(resource_overrides or {})},
     )
 

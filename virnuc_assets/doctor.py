@@ -8,18 +8,22 @@ import platform
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Literal
 
-from virnuc_assets import pipeline
+from virnuc_assets import __version__, pipeline
+from virnuc_assets.classifier.head_files import read_card
 from virnuc_assets.encoders import catalog
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import VirnucError
-from virnuc_assets.runner.devices import gpu_names
+from virnuc_assets.instance import open_instance
+from virnuc_assets.predict_fasta import ENCODERS
+from virnuc_assets.runner.devices import CPU, default_devices, default_dtype, gpu_names
 from virnuc_assets.settings import Settings
 from virnuc_assets.store.layout import Layout
 
 _LOW_DISK_BYTES = 20 * 2**30
+# Of DNABERT-S and of ESM-2 3B.
+_HEAD_DIM = 64
 
 
 @dataclass(frozen=True)
@@ -37,26 +41,26 @@ def examine(settings: Settings) -> list[Finding]:
     return [
         _machine(),
         *_gpus(),
-        _flash_attention(),
-        _encoder("esm2", settings.models.esm2),
-        _encoder("dnabert-s", settings.models.dnabert_s),
+        *(_encoder(encoder, settings) for encoder in ENCODERS),
+        *(_attention(encoder, settings) for encoder in ENCODERS),
         _head(settings),
-        *_store(settings),
+        _store(settings),
         _dagster(),
     ]
 
 
 def _machine() -> Finding:
-    detail = f"Python {platform.python_version()}, torch {version('torch')}, {os.cpu_count()} CPUs"
+    versions = f"virnuc_assets {__version__}, Python {platform.python_version()}"
+    detail = f"{versions}, torch {version('torch')}, {os.cpu_count()} CPUs"
     return Finding("machine", "ok", detail)
 
 
 def _gpus() -> list[Finding]:
-    import torch
-
     names = gpu_names()
     if not names:
         return [Finding("GPU", "note", "none: runs on the CPU, far slower for the large models")]
+    import torch
+
     if not torch.cuda.is_available():
         return [
             Finding(
@@ -69,22 +73,9 @@ def _gpus() -> list[Finding]:
     return [Finding(f"GPU {index}", "ok", name) for index, name in names.items()]
 
 
-def _flash_attention() -> Finding:
-    if importlib.util.find_spec("flash_attn") is not None:
-        return Finding("flash-attn", "ok", version("flash_attn"))
-    if not gpu_names():
-        return Finding("flash-attn", "note", "not installed; not needed without a GPU")
-    return Finding(
-        "flash-attn",
-        "note",
-        "not installed: torch's own kernels are used, slower for DNABERT-S",
-        "pip install 'virnuc_assets[gpu]'",
-    )
-
-
-def _encoder(encoder: EncoderName, setting: str) -> Finding:
+def _encoder(encoder: EncoderName, settings: Settings) -> Finding:
     try:
-        weights = catalog.resolve_weights(encoder, setting)
+        weights = catalog.resolve_weights(encoder, settings.models.encoding(encoder).weights)
     except VirnucError as error:
         return Finding(encoder, "problem", str(error))
     if weights.label == pipeline.UNTRAINED:
@@ -93,54 +84,62 @@ def _encoder(encoder: EncoderName, setting: str) -> Finding:
     return Finding(encoder, "ok", f"{weights.label} ({weights.path})")
 
 
-def _head(settings: Settings) -> Finding:
-    from virnuc_assets.classifier.head_files import read_card
+def _attention(encoder: EncoderName, settings: Settings) -> Finding:
+    import torch
 
+    from virnuc_assets.encoders.attention import choose_backend
+
+    subject = f"attention, {encoder}"
+    devices = settings.models.gpus or default_devices()
+    dtype = settings.models.dtype
+    if dtype == "auto":
+        dtype = default_dtype(devices)
+    device = "cpu" if CPU in devices or not torch.cuda.is_available() else "cuda"
+    try:
+        chosen = choose_backend(
+            settings.models.attention,
+            torch.device(device),
+            getattr(torch, dtype),
+            needs_alibi=encoder == "dnabert-s",
+            head_dim=_HEAD_DIM,
+        )
+    except VirnucError as error:
+        return Finding(subject, "problem", str(error))
+    detail = f"{chosen.name}, {dtype} on {', '.join(devices)} ({chosen.reason})"
+    if device == "cuda" and importlib.util.find_spec("flash_attn") is None:
+        return Finding(subject, "note", detail, "for speed: pip install 'virnuc_assets[gpu]'")
+    return Finding(subject, "ok", detail)
+
+
+def _head(settings: Settings) -> Finding:
     try:
         card = read_card(pipeline.head_folder(Layout(settings.store), settings.models.head))
+        pipeline.check_chunk_length(card, settings.models.chunk_length)
     except VirnucError as error:
         return Finding("head", "problem", str(error))
-    if card.chunk_length not in (None, settings.models.chunk_length):
-        return Finding(
-            "head",
-            "problem",
-            f"{card.name}: trained on chunks of {card.chunk_length}, VIRNUC_CHUNK_LENGTH is "
-            f"{settings.models.chunk_length}",
-            f"set VIRNUC_CHUNK_LENGTH to {card.chunk_length}",
-        )
     return Finding("head", "note" if card.label == pipeline.UNTRAINED else "ok", card.label)
 
 
-def _store(settings: Settings) -> list[Finding]:
-    there = _nearest(settings.store)
-    if not os.access(there, os.W_OK):
+def _store(settings: Settings) -> Finding:
+    there = next(path for path in (settings.store, *settings.store.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
         fix = "change its permissions or set VIRNUC_STORE"
-        return [Finding("store", "problem", f"{settings.store} cannot be written", fix)]
+        return Finding("store", "problem", f"{settings.store} cannot be written", fix)
     free = shutil.disk_usage(there).free
-    size = f"{free / 2**30:.0f} GiB free"
+    detail = f"{settings.store}: {free / 2**30:.0f} GiB free"
     if free < _LOW_DISK_BYTES:
         fix = "a million frames of the large models take 13 GB: free some space"
-        return [Finding("store", "note", f"{settings.store}: {size}", fix)]
-    return [Finding("store", "ok", f"{settings.store}: {size}")]
+        return Finding("store", "note", detail, fix)
+    return Finding("store", "ok", detail)
 
 
 def _dagster() -> Finding:
-    home = os.environ.get("DAGSTER_HOME")
-    if not home:
-        fix = "export DAGSTER_HOME=<folder of dagster.yaml>; predict, index and embed do without"
-        return Finding("Dagster", "note", "DAGSTER_HOME is not set", fix)
-    if not (Path(home) / "dagster.yaml").exists():
-        fix = "set DAGSTER_HOME to the folder of this project's dagster.yaml"
-        return Finding("Dagster", "problem", f"{home} holds no dagster.yaml", fix)
-    import dagster as dg
-
+    if not os.environ.get("DAGSTER_HOME"):
+        fix = "for the platform, set it to the folder of dagster.yaml; index, embed and predict "
+        return Finding("Dagster", "note", "DAGSTER_HOME is not set", fix + "do without")
     try:
-        with dg.DagsterInstance.get() as instance:
+        with open_instance() as instance:
             samples = instance.get_dynamic_partitions("sample")
-    except Exception as error:  # noqa: BLE001  any failure to open the instance is the finding
-        return Finding("Dagster", "problem", f"the instance cannot be opened: {error}")
-    return Finding("Dagster", "ok", f"instance of {home}, {len(samples)} samples")
-
-
-def _nearest(path: Path) -> Path:
-    return next(folder for folder in (path, *path.parents) if folder.exists())
+    except VirnucError as error:
+        return Finding("Dagster", "problem", str(error))
+    return Finding("Dagster", "ok", f"{os.environ['DAGSTER_HOME']}, {len(samples)} samples")

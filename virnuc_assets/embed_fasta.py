@@ -7,6 +7,7 @@ on where it stopped.
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from virnuc_assets import __version__
-from virnuc_assets.errors import InputError
+from virnuc_assets.errors import InputError, StoreError, VirnucError
 from virnuc_assets.runner.job import Encoding, Job
 from virnuc_assets.sequences.fasta import Kind
 from virnuc_assets.sequences.sequence_list import LIST_FILE, UNIQUE_FILE, build_sequence_list
@@ -29,13 +30,21 @@ def plan(fasta: Path, output: Path, encoding: Encoding) -> Job:
 
     Raises:
         InputError: the file cannot be used, or is the output.
-        StoreError: the output's folder cannot be written.
+        StoreError: the output cannot be written.
     """
-    if output.exists() and output.samefile(fasta):
+    if output.is_dir():
+        raise StoreError(f"{output}: is a folder; name a file in it, such as {output / 'out.h5'}")
+    if output.exists() and fasta.exists() and output.samefile(fasta):
         raise InputError(f"{output}: is the input file; name another output")
     work = _work(output)
     kind: Kind = "protein" if encoding.encoder == "esm2" else "nucleotide"
-    manifest = build_sequence_list(fasta, work, kind)
+    try:
+        manifest = build_sequence_list(fasta, work, kind)
+    except VirnucError:
+        with suppress(OSError):
+            # Only where nothing was in it before.
+            work.rmdir()
+        raise
     return Job(
         encoding=encoding,
         sequences=str(work / UNIQUE_FILE),
@@ -47,11 +56,14 @@ def plan(fasta: Path, output: Path, encoding: Encoding) -> Job:
     )
 
 
-def collect(job: Job, output: Path) -> None:
+def collect(job: Job, output: Path) -> int:
     """Write the finished job's embeddings to `output` and remove the work folder.
 
     The file holds `embeddings` (n, d) float32 and `sequence_ids` (n,) in input order; its
     attributes say what made them.
+
+    Returns:
+        How many records the file holds.
 
     Raises:
         StoreError: the embeddings are not all there, or the output cannot be written.
@@ -78,6 +90,7 @@ def collect(job: Job, output: Path) -> None:
         file.attrs["truncated"] = made.counts.truncated
         file.attrs["tool_version"] = __version__
     shutil.rmtree(work)
+    return len(rows)
 
 
 def _work(output: Path) -> Path:

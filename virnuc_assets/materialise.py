@@ -6,14 +6,17 @@ from pathlib import Path
 
 import dagster as dg
 
+from virnuc_assets import console
 from virnuc_assets.definitions import build_defs
 from virnuc_assets.errors import RunnerError
 from virnuc_assets.partitions import N_SHARDS, samples
+from virnuc_assets.resources import resources
 from virnuc_assets.settings import Settings
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.samples import register
 
-_QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+# What went wrong is said once, by whoever catches the error; the run's log keeps the rest.
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _RANGE_START = "dagster/asset_partition_range_start"
 _RANGE_END = "dagster/asset_partition_range_end"
 
@@ -24,15 +27,20 @@ def materialise_sample(
     """Register `fasta` as sample `name` and materialise its index, shards, calls and report.
 
     Raises:
-        RunnerError: a job failed; says which and why.
+        RunnerError: a job failed for an explained reason.
+        KeyboardInterrupt: it was interrupted.
+        RuntimeError: a job failed for another reason; holds the traceback.
     """
     register(Layout(settings.store), name, fasta)
     instance.add_dynamic_partitions(str(samples.name), [name])
-    defs = build_defs()
+    defs = build_defs(resources(settings))
     shards = {_RANGE_START: f"{name}|0", _RANGE_END: f"{name}|{N_SHARDS - 1}"}
-    _execute(defs, instance, "index_samples", partition=name)
-    _execute(defs, instance, "embed_samples", tags=shards)
-    _execute(defs, instance, "predict_samples", partition=name)
+    with console.stage(f"{name}: indexing"):
+        _execute(defs, instance, "index_samples", partition=name)
+    with console.stage(f"{name}: embedding with both encoders"):
+        _execute(defs, instance, "embed_samples", tags=shards)
+    with console.stage(f"{name}: calling records"):
+        _execute(defs, instance, "predict_samples", partition=name)
 
 
 def _execute(
@@ -49,13 +57,15 @@ def _execute(
         run_config=_QUIET,
         raise_on_error=False,
     )
-    if not result.success:
-        failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
-        explained = [
-            failure.user_failure_data.description
-            for failure in failures
-            if failure.user_failure_data is not None
-        ]
-        raise RunnerError(
-            f"job {job} failed: {explained[0] if explained else 'see the log above or in the UI'}"
-        )
+    if result.success:
+        return
+    run = instance.get_run_by_id(result.run_id)
+    if run is not None and run.status == dg.DagsterRunStatus.CANCELED:
+        raise KeyboardInterrupt
+    for event in result.all_events:
+        if event.is_step_failure:
+            failure = event.step_failure_data
+            if failure.user_failure_data is not None:
+                raise RunnerError(f"job {job} failed: {failure.user_failure_data.description}")
+            raise RuntimeError(f"job {job} failed: {failure.error_display_string}")
+    raise RuntimeError(f"job {job} failed; the run {result.run_id} in the UI says why")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from virnuc_assets import __version__
-from virnuc_assets.classifier.head_files import CARD_FILE, read_card
+from virnuc_assets.classifier.head_files import CARD_FILE, HeadCard, read_card
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import WeightsError
 from virnuc_assets.runner.job import Encoding, Job
@@ -119,12 +119,7 @@ def predict_sample(layout: Layout, name: str, n_shards: int, head: Path) -> Pred
     manifest = read_manifest(layout.index(name))
     embeddings = open_embeddings(layout, name, n_shards)
     loaded = load_head(head)
-    if loaded.card.chunk_length not in (None, manifest.chunk_length):
-        raise WeightsError(
-            f"{head}: was trained on chunks of {loaded.card.chunk_length} bases and sample "
-            f"{name} is cut into chunks of {manifest.chunk_length}; set VIRNUC_CHUNK_LENGTH to "
-            f"{loaded.card.chunk_length} or use another head"
-        )
+    check_chunk_length(loaded.card, manifest.chunk_length)
     dna, protein = embeddings.dna.files[0], embeddings.protein.files[0]
     provenance = {
         "model": model_label(protein.origin.model, dna.origin.model, loaded.card.label),
@@ -145,6 +140,20 @@ def predict_sample(layout: Layout, name: str, n_shards: int, head: Path) -> Pred
         layout.predictions(name),
         provenance,
     )
+
+
+def check_chunk_length(card: HeadCard, chunk_length: int) -> None:
+    """Refuse to use a head on chunks of another length than it was trained on.
+
+    Raises:
+        WeightsError: the lengths differ; a head that states none goes with any.
+    """
+    if card.chunk_length not in (None, chunk_length):
+        raise WeightsError(
+            f"head {card.name}: was trained on chunks of {card.chunk_length} bases and these are "
+            f"of {chunk_length}; set the chunk length (VIRNUC_CHUNK_LENGTH) to "
+            f"{card.chunk_length} or use another head"
+        )
 
 
 def model_label(esm2: str, dnabert_s: str, head: str) -> str:

@@ -7,17 +7,22 @@ whichever way it is run.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal, get_args
 
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import SettingsError
+from virnuc_assets.runner.devices import CPU, default_devices
 from virnuc_assets.runner.job import Encoding
 
 DEMO_DATA = Path(str(files("virnuc_assets") / "demo" / "data"))
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 _MODEL_VARIABLES = ("VIRNUC_ESM2", "VIRNUC_DNABERT_S", "VIRNUC_HEAD")
+_GPU = re.compile(r"\d+|(GPU|MIG)-[0-9a-fA-F/-]+")
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Models:
     token_budget: int | None = None
     """VIRNUC_TOKEN_BUDGET: tokens in a pack."""
     gpus: tuple[str, ...] = ()
-    """VIRNUC_GPUS: physical GPU ids or UUIDs, or `cpu`; empty: every visible GPU, else the CPU."""
+    """VIRNUC_GPUS, as `device_list` reads it; empty: every visible GPU, else the CPU."""
 
     def encoding(self, encoder: EncoderName) -> Encoding:
         """How to embed with one of the two encoders."""
@@ -84,11 +89,12 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         store=Path(environ.get("VIRNUC_STORE") or Path(home) / "data").absolute(),
         n_shards=_count(environ, "VIRNUC_SHARDS") or 8,
         models=Models(
-            esm2=environ.get("VIRNUC_ESM2") or str(DEMO_DATA / "models" / "esm2"),
-            dnabert_s=environ.get("VIRNUC_DNABERT_S") or str(DEMO_DATA / "models" / "dnabert_s"),
-            head=environ.get("VIRNUC_HEAD") or str(DEMO_DATA / "heads" / "demo"),
+            esm2=_path_or_name(environ, "VIRNUC_ESM2") or str(DEMO_DATA / "models" / "esm2"),
+            dnabert_s=_path_or_name(environ, "VIRNUC_DNABERT_S")
+            or str(DEMO_DATA / "models" / "dnabert_s"),
+            head=_path_or_name(environ, "VIRNUC_HEAD") or str(DEMO_DATA / "heads" / "demo"),
             chunk_length=_count(environ, "VIRNUC_CHUNK_LENGTH") or 500,
-            dtype=environ.get("VIRNUC_DTYPE") or "auto",
+            dtype=_dtype(environ),
             attention=environ.get("VIRNUC_ATTENTION") or "auto",
             token_budget=_count(environ, "VIRNUC_TOKEN_BUDGET"),
             gpus=device_list(environ.get("VIRNUC_GPUS", "")),
@@ -96,9 +102,51 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     )
 
 
-def device_list(text: str) -> tuple[str, ...]:
-    """Devices from a comma-separated list; none named means all GPUs, else the CPU."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def device_list(text: str, setting: str = "VIRNUC_GPUS") -> tuple[str, ...]:
+    """Devices named by `text`; none when it leaves the choice to the machine.
+
+    Args:
+        setting: where the text comes from, for messages.
+        text: `auto` or nothing (every visible GPU, else the CPU), `cuda` (every visible GPU),
+            `cpu`, or physical GPU ids or UUIDs separated by commas.
+
+    Raises:
+        SettingsError: it names something else, or `cuda` where there is no GPU.
+    """
+    if text.strip() in ("", "auto"):
+        return ()
+    if text.strip() == CPU:
+        return (CPU,)
+    if text.strip() == "cuda":
+        found = default_devices()
+        if found == (CPU,):
+            raise SettingsError(f"{setting}={text}: no GPU is visible here; use auto or cpu")
+        return found
+    parts = [part.strip() for part in text.split(",")]
+    if unknown := [part for part in parts if not _GPU.fullmatch(part)]:
+        raise SettingsError(
+            f"{setting}={text}: {unknown[0]!r} is no device; use auto, cpu, cuda, or physical GPU "
+            "ids such as 0,2"
+        )
+    return tuple(dict.fromkeys(parts))
+
+
+def _path_or_name(environ: Mapping[str, str], name: str) -> str | None:
+    """A model setting; a path is made absolute, so that it means the same in every process."""
+    text = environ.get(name)
+    if not text:
+        return None
+    path = Path(text).expanduser()
+    return str(path.absolute()) if path.is_file() or len(path.parts) > 1 else text
+
+
+def _dtype(environ: Mapping[str, str]) -> str:
+    text = environ.get("VIRNUC_DTYPE") or "auto"
+    if text not in get_args(Dtype):
+        raise SettingsError(
+            f"VIRNUC_DTYPE={text}: is not a data type; use one of {', '.join(get_args(Dtype))}"
+        )
+    return text
 
 
 def _count(environ: Mapping[str, str], name: str) -> int | None:

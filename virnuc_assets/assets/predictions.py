@@ -9,7 +9,7 @@ from virnuc_assets.assets.dnabert_s_embeddings import dnabert_s_embeddings
 from virnuc_assets.assets.esm2_embeddings import esm2_embeddings
 from virnuc_assets.assets.failures import explained
 from virnuc_assets.assets.sequence_index import sequence_index
-from virnuc_assets.automation import after_inputs
+from virnuc_assets.automation import after_embeddings
 from virnuc_assets.classifier.report import top_viral_records
 from virnuc_assets.partitions import N_SHARDS, samples
 from virnuc_assets.resources import Models, Store
@@ -20,7 +20,7 @@ _TABLE_ROWS = 20
 @dg.asset(
     partitions_def=samples,
     deps=[sequence_index, esm2_embeddings, dnabert_s_embeddings],
-    automation_condition=after_inputs,
+    automation_condition=after_embeddings,
     code_version=__version__,
     group_name="virnuc",
     kinds={"torch", "parquet"},

@@ -81,7 +81,8 @@ def choose_backend(
 ) -> Attention:
     """Resolve `requested` ("auto" or a backend's name) once, and log the choice.
 
-    "auto" takes the first that can serve of: flash-attn, torch-varlen, flex, sdpa.
+    "auto" takes the first that can serve of: flash-attn, torch-varlen, flex, sdpa. On a GPU a
+    backend is tried out on one small segment.
 
     Raises:
         BackendError: an unknown name, or a forced backend that can't serve, with the reason.
@@ -90,22 +91,26 @@ def choose_backend(
         raise BackendError(
             f"attention={requested}: no such backend; use auto or one of {', '.join(BACKENDS)}"
         )
-    obstacles = {name: _obstacle(name, device, dtype, needs_alibi, head_dim) for name in BACKENDS}
-    if requested == "auto":
-        name = next(name for name in BACKENDS if obstacles[name] is None)
-        before = BACKENDS[: BACKENDS.index(name)]
-        passed_over = groupby(before, key=lambda other: obstacles[other])
-        reason = "; ".join(f"not {', '.join(others)}: {why}" for why, others in passed_over)
-        reason = f"auto; {reason}" if reason else "auto"
-    else:
-        name = next(name for name in BACKENDS if name == requested)
-        if obstacles[name]:
-            raise BackendError(
-                f"attention={name}: can't serve here ({obstacles[name]}); use attention=auto"
-            )
-        reason = "forced"
-    log.info("attention backend %s (%s)", name, reason)
-    return Attention(name, reason, _VARLEN[name])
+    passed_over: dict[str, str] = {}
+    for name in BACKENDS:
+        if requested not in ("auto", name):
+            continue
+        backend = Attention(name, _reason(requested, passed_over), _VARLEN[name])
+        obstacle = _obstacle(backend, device, dtype, needs_alibi, head_dim)
+        if obstacle is None:
+            log.info("attention backend %s (%s)", backend.name, backend.reason)
+            return backend
+        passed_over[name] = obstacle
+    raise BackendError(
+        f"attention={requested}: can't serve here ({passed_over[requested]}); use attention=auto"
+    )
+
+
+def _reason(requested: str, passed_over: dict[str, str]) -> str:
+    if requested != "auto":
+        return "forced"
+    obstacles = groupby(passed_over, key=passed_over.__getitem__)
+    return "; ".join(["auto", *(f"not {', '.join(names)}: {why}" for why, names in obstacles)])
 
 
 def to_device(array: np.ndarray, device: torch.device) -> Tensor:
@@ -117,26 +122,45 @@ def to_device(array: np.ndarray, device: torch.device) -> Tensor:
 
 
 def _obstacle(
-    name: BackendName, device: torch.device, dtype: torch.dtype, needs_alibi: bool, head_dim: int
+    backend: Attention,
+    device: torch.device,
+    dtype: torch.dtype,
+    needs_alibi: bool,
+    head_dim: int,
 ) -> str | None:
-    """Why backend `name` can't serve, or None if it can."""
-    if name == "sdpa":
+    """Why `backend` can't serve, or None if it can."""
+    if backend.name == "sdpa":
         return None
     if device.type != "cuda":
         return "needs a CUDA device"
     if dtype == torch.float32:
         return "needs float16 or bfloat16"
-    if name == "flex":
-        return None if head_dim >= 16 else f"needs heads of 16 or more, not {head_dim}"
-    if torch.cuda.get_device_capability(device) < (8, 0):
-        return "needs a GPU of compute capability 8.0 or later"
-    if head_dim % 8 or head_dim > 256:
-        return f"needs heads of a multiple of 8 up to 256, not {head_dim}"
-    if name == "flash-attn":
-        return None if find_spec("flash_attn") else "is not installed"
-    if needs_alibi:
+    if backend.name == "torch-varlen" and needs_alibi:
         return "has no ALiBi"
-    return None if find_spec("torch.nn.attention.varlen") else "is not in this version of torch"
+    if backend.name == "flash-attn" and find_spec("flash_attn") is None:
+        return "is not installed"
+    return trial(backend, device, dtype, needs_alibi, head_dim)
+
+
+def trial(
+    backend: Attention,
+    device: torch.device,
+    dtype: torch.dtype,
+    needs_alibi: bool,
+    head_dim: int,
+) -> str | None:
+    """Why `backend` fails on one small segment, or None if it doesn't.
+
+    Whether a build holds kernels for this GPU and head size shows on a first call alone.
+    """
+    q = torch.zeros(_FLEX_BLOCK, 1, head_dim, device=device, dtype=dtype)
+    slopes = torch.ones(1, device=device) if needs_alibi else None
+    whole = np.array([0, _FLEX_BLOCK], dtype=np.int32)
+    try:
+        backend.varlen(q, q, q, backend.segments(whole, _FLEX_BLOCK, device), slopes).cpu()
+    except (ImportError, RuntimeError, ValueError) as error:
+        return f"fails here with {(str(error).splitlines() or [repr(error)])[0]!r}"
+    return None
 
 
 def _flash_attn(

@@ -143,7 +143,7 @@ def download(name: str) -> Weights:
     for fetch in (_fetch_fair_esm, _fetch_hub) if encoder == "esm2" else (_fetch_hub,):
         try:
             return _at_path(encoder, fetch(name), label=name)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:
             log.warning("%s: %s failed: %s", name, fetch.__name__.removeprefix("_fetch_"), error)
             failures.append(f"{type(error).__name__}: {error}".splitlines()[0])
     raise WeightsError(
@@ -287,14 +287,13 @@ def _fetch_fair_esm(name: str) -> Path:
 
 
 def _fetch_hub(name: str) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
 
     repository = _HUB_REPOSITORIES[name]
-    has_safetensors = any(
-        file.endswith(".safetensors") for file in HfApi().list_repo_files(repository)
-    )
-    patterns = [*_HUB_FILES] if has_safetensors else [*_HUB_FILES, *_HUB_PICKLES]
-    return Path(snapshot_download(repository, allow_patterns=patterns))
+    folder = Path(snapshot_download(repository, allow_patterns=list(_HUB_FILES)))
+    if not any(folder.glob("*.safetensors")):
+        snapshot_download(repository, allow_patterns=[*_HUB_FILES, *_HUB_PICKLES])
+    return folder
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from virnuc_assets.errors import VirnucError
 from virnuc_assets.runner.coordinator import run
 from virnuc_assets.runner.events import Event, Failed, to_line
 from virnuc_assets.runner.job import read_job
+from virnuc_assets.runner.worker import LOG_FORMAT
 
 
 class _Stopped(BaseException):
@@ -35,9 +36,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m virnuc_assets.runner", description=__doc__)
     parser.add_argument("job", type=Path)
     parser.add_argument("--watch-stdin", action="store_true")
+    parser.add_argument("--log-level", default="INFO", choices=("INFO", "WARNING", "ERROR"))
     options = parser.parse_args(arguments)
     events = _claim_standard_output()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    logging.basicConfig(level=options.log_level, format=LOG_FORMAT)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     if options.watch_stdin:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,10 +18,10 @@ from virnuc_assets.runner.job import Job, write_job
 _GRACE_SECONDS = 10.0
 
 
-def stream(job: Job) -> Iterator[Event]:
+def stream(job: Job, log_level: str = "INFO") -> Generator[Event]:
     """Run `job` in a process group of its own and yield its events.
 
-    The runner's standard error is this process's. Leaving the generator early (an exception, a
+    The runner's standard error is this process's; it logs what is at least `log_level`. Leaving the generator early (an exception, a
     cancelled run, Ctrl-C) ends the whole group: SIGTERM, and SIGKILL after a grace. Should this
     process be killed instead, the runner sees its standard input close and stops by itself.
 
@@ -32,7 +32,10 @@ def stream(job: Job) -> Iterator[Event]:
         path = Path(folder) / "job.json"
         write_job(path, job)
         process = subprocess.Popen(
-            [sys.executable, "-m", "virnuc_assets.runner", str(path), "--watch-stdin"],
+            [
+                *(sys.executable, "-m", "virnuc_assets.runner", str(path)),
+                *("--watch-stdin", "--log-level", log_level),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

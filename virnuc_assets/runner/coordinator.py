@@ -7,6 +7,7 @@ changed number of devices are all this one rule.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import time
@@ -163,7 +164,8 @@ class _Embedding:
             if number not in self.done:
                 self._assemble_if_whole(number, shard)
         devices = self.job.encoding.devices[: len(self.queue)]
-        with LocalPool(work, (self.job, self.digests)) as pool:
+        log_level = logging.getLogger().getEffectiveLevel()
+        with LocalPool(work, (self.job, self.digests, log_level)) as pool:
             for device in devices:
                 pool.start(device)
             while self.queue or self.handed:

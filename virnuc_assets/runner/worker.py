@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -25,6 +26,8 @@ from virnuc_assets.store.embeddings import (
     write_embeddings,
 )
 from virnuc_assets.store.sequence_table import SequenceTable
+
+LOG_FORMAT = "%(asctime)s %(name)s: %(message)s"
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,10 @@ def block_identity(job: Job, digests: Digests, block: Block) -> Identity:
     )
 
 
-def work(connection: Connection, device: str, job: Job, digests: Digests) -> None:
+def work(connection: Connection, device: str, job: Job, digests: Digests, log_level: int) -> None:
     """Embed the blocks that arrive on `connection` until it says None or closes."""
+    # A spawned process starts with no logging at all.
+    logging.basicConfig(level=log_level, format=LOG_FORMAT)
     # A Ctrl-C reaches the whole foreground group; the coordinator alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()

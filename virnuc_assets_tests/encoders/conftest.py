@@ -1,5 +1,7 @@
 """Random weights in the published file formats, and sequences of mixed lengths."""
 
+import json
+import shutil
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +36,7 @@ def mixed_lengths() -> Callable[..., np.ndarray]:
 
     def make(n: int, longest: int, seed: int = 0) -> np.ndarray:
         rng = np.random.default_rng(seed)
-        lengths = np.exp(rng.uniform(0, 1, n) ** 1.5 * np.log(longest)).astype(int).clip(1, longest)
+        lengths = np.exp(rng.uniform(0, 1, n) ** 3 * np.log(longest)).astype(int).clip(1, longest)
         lengths[:2] = 1, longest
         return rng.permutation(lengths)
 
@@ -43,7 +45,7 @@ def mixed_lengths() -> Callable[..., np.ndarray]:
 
 @pytest.fixture(scope="session")
 def fair_esm_model():
-    """fair-esm's own ESM-2, 6 layers × 320, random weights with no part left at its neutral value."""
+    """fair-esm's own ESM-2, 6 layers × 320, random weights, no part left at its neutral value."""
     from esm.model.esm2 import ESM2
 
     torch.manual_seed(1)
@@ -137,15 +139,13 @@ def esm_folder(transformers_model, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def dnabert_s_state() -> dict[str, Tensor]:
-    """Random weights by DNABERT-S's published names: 3 layers × 96, 12 heads."""
+def random_mosaic_bert(layers: int, d: int, f: int) -> dict[str, Tensor]:
+    """Random weights by DNABERT-S's published names."""
     generator = torch.Generator().manual_seed(2)
 
     def draw(*shape: int, scale: float = 0.2) -> Tensor:
         return scale * torch.randn(*shape, generator=generator)
 
-    d, f = 96, 256
     state = {
         "bert.embeddings.word_embeddings.weight": draw(160, d, scale=1.0),
         "bert.embeddings.token_type_embeddings.weight": draw(2, d, scale=1.0),
@@ -153,7 +153,7 @@ def dnabert_s_state() -> dict[str, Tensor]:
         "bert.embeddings.LayerNorm.bias": draw(d),
         "cls.predictions.bias": draw(160),
     }
-    for number in range(3):
+    for number in range(layers):
         layer = f"bert.encoder.layer.{number}"
         state |= {
             f"{layer}.attention.self.Wqkv.weight": draw(3 * d, d),
@@ -171,6 +171,12 @@ def dnabert_s_state() -> dict[str, Tensor]:
     return state
 
 
+@pytest.fixture(scope="session")
+def dnabert_s_state() -> dict[str, Tensor]:
+    """The weights of `dnabert_s_folder`: 3 layers × 96, 12 heads."""
+    return random_mosaic_bert(layers=3, d=96, f=256)
+
+
 DNABERT_S_CONFIG = {
     "model_type": "bert",
     "hidden_size": 96,
@@ -182,18 +188,38 @@ DNABERT_S_CONFIG = {
 }
 
 
-@pytest.fixture(scope="session")
-def dnabert_s_folder(dnabert_s_state, tmp_path_factory) -> Path:
+def write_dnabert_s(folder: Path, config: dict, state: dict[str, Tensor]) -> Path:
     """A DNABERT-S folder as published: config.json, pytorch_model.bin, tokenizer.json."""
-    import json
-    import shutil
-
-    folder = tmp_path_factory.mktemp("dnabert-s") / "dnabert_s_random"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(DNABERT_S_CONFIG))
-    torch.save(dnabert_s_state, folder / "pytorch_model.bin")
+    (folder / "config.json").write_text(json.dumps(config))
+    torch.save(state, folder / "pytorch_model.bin")
     shutil.copy(MODELS / "dnabert_s" / "tokenizer.json", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def dnabert_s_folder(dnabert_s_state, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("dnabert-s") / "dnabert_s_random"
+    return write_dnabert_s(folder, DNABERT_S_CONFIG, dnabert_s_state)
+
+
+@pytest.fixture(scope="session")
+def wide_models(tmp_path_factory) -> dict[str, Path]:
+    """Two random layers of each encoder with heads 64 wide, as ESM-2 3B and DNABERT-S have."""
+    from esm.model.esm2 import ESM2
+
+    directory = tmp_path_factory.mktemp("wide")
+    torch.manual_seed(3)
+    state = ESM2(num_layers=2, embed_dim=256, attention_heads=4).state_dict()
+    settings = Namespace(
+        encoder_layers=2, encoder_embed_dim=256, encoder_attention_heads=4, token_dropout=True
+    )
+    torch.save({"cfg": {"model": settings}, "model": state}, directory / "esm2.pt")
+    sizes = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 2}
+    state = random_mosaic_bert(layers=2, d=768, f=3072)
+    small = {name: t * 0.2 if t.dim() == 2 else t for name, t in state.items()}
+    folder = write_dnabert_s(directory / "dnabert_s", DNABERT_S_CONFIG | sizes, small)
+    return {"esm2": directory / "esm2.pt", "dnabert-s": folder}
 
 
 @pytest.fixture(scope="session")

@@ -57,6 +57,7 @@ def test_sdpa_on_the_cpu_equals_the_reference(pack, alibi):
     assert difference(backend, PACKS[pack], CPU, torch.float32, alibi=alibi) <= 2e-6
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("alibi", [False, True])
 @pytest.mark.parametrize("pack", PACKS)
 def test_flex_attention_masks_blocks_as_the_reference_does(pack, alibi, monkeypatch):
@@ -97,6 +98,30 @@ def test_a_forced_backend_that_cannot_serve_says_why(name):
         choose_backend(name, CPU, torch.float32, needs_alibi=False, head_dim=64)
 
 
+def test_a_trial_finds_a_build_without_the_kernel():
+    def broken(*_: object) -> torch.Tensor:
+        raise RuntimeError("no kernel for heads of 48\nand a long trace")
+
+    settings = (CPU, torch.float32, True, 48)
+    found = attention.trial(Attention("flash-attn", "test", broken), *settings)
+    assert found == "fails here with 'no kernel for heads of 48'"
+    assert attention.trial(Attention("sdpa", "test", attention._sdpa), *settings) is None
+
+
+def test_a_backend_that_fails_its_trial_is_passed_over_and_the_failure_recorded(monkeypatch):
+    failures = {"flash-attn": "fails here with 'no kernel'"}
+    monkeypatch.setattr(attention, "find_spec", lambda _: True)
+    monkeypatch.setattr(attention, "trial", lambda backend, *_: failures.get(backend.name))
+    gpu = torch.device("cuda")
+
+    backend = choose_backend("auto", gpu, torch.float16, needs_alibi=False, head_dim=64)
+
+    assert backend.name == "torch-varlen"
+    assert backend.reason == "auto; not flash-attn: fails here with 'no kernel'"
+    with pytest.raises(BackendError, match="fails here with 'no kernel'"):
+        choose_backend("flash-attn", gpu, torch.float16, needs_alibi=False, head_dim=64)
+
+
 def test_an_unknown_backend_is_refused_with_the_known_ones():
     with pytest.raises(BackendError, match=r"no such backend; use auto or one of flash-attn, "):
         choose_backend("xformers", CPU, torch.float32, needs_alibi=False, head_dim=64)
@@ -109,6 +134,7 @@ def test_an_unknown_backend_is_refused_with_the_known_ones():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", BACKENDS)
 def test_each_backend_on_the_gpu_equals_the_reference(name, dtype, pack, alibi):
+    torch.compiler.reset()  # each pack is a shape of its own, and flex keeps eight of them
     device = torch.device("cuda")
     try:
         backend = choose_backend(name, device, dtype, needs_alibi=alibi, head_dim=64)

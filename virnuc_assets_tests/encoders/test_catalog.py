@@ -22,6 +22,10 @@ def nothing_installed(monkeypatch, tmp_path):
     monkeypatch.delenv("VIRNUC_MODELS", raising=False)
 
 
+def unreachable(*_: object, **__: object) -> None:
+    raise OSError("no route to host")
+
+
 @pytest.fixture
 def hub_folder(tmp_path):
     """A model in the Hub's cache layout."""
@@ -170,30 +174,31 @@ def test_esm2_is_downloaded_to_where_fair_esm_keeps_it(monkeypatch, fair_esm_fil
     assert weights == catalog.resolve_weights("esm2", "esm2_t6_8M_UR50D")
 
 
-def test_the_hub_is_asked_when_fair_esms_server_is_not_there(monkeypatch, hub_folder):
-    def unreachable(*_: object, **__: object) -> None:
-        raise OSError("no route to host")
-
-    patterns = []
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+def test_the_hub_is_asked_for_no_code_and_for_pickles_only_in_need(
+    form, monkeypatch, hub_folder, tmp_path
+):
+    source = Path(shutil.copytree(MODELS / "esm2", tmp_path / "published"))
+    if form == "bin":
+        (source / "model.safetensors").rename(source / "pytorch_model.bin")
+    asked: list[str] = []
+    folder = hub_folder("facebook/esm2_t6_8M_UR50D", source)
 
     def snapshot(repository: str, allow_patterns: list[str]) -> str:
-        patterns.extend(allow_patterns)
-        return str(hub_folder(repository, MODELS / "esm2"))
+        assert repository == "facebook/esm2_t6_8M_UR50D"
+        asked.extend(allow_patterns)
+        return str(folder)
 
     monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
-    files = ["config.json", "model.safetensors", "pytorch_model.bin"]
-    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", lambda *_: files)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
 
-    assert catalog.download("esm2_t6_8M_UR50D").label == "esm2_t6_8M_UR50D"
-    assert not any(pattern.endswith((".py", ".bin")) for pattern in patterns)
+    assert catalog.download("esm2_t6_8M_UR50D").path == folder
+    assert any(pattern.endswith(".bin") for pattern in asked) == (form == "bin")
+    assert not any(pattern.endswith((".py", "*")) for pattern in asked)
 
 
 def test_a_failed_download_names_the_model_and_the_way_out(monkeypatch):
-    def unreachable(*_: object, **__: object) -> None:
-        raise OSError("no route to host")
-
-    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", unreachable)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
     with pytest.raises(WeightsError, match=r"DNABERT-S: could not be downloaded .*no route"):
         catalog.download("DNABERT-S")
     with pytest.raises(WeightsError, match="is neither a file nor a known model"):

@@ -1,6 +1,8 @@
 """What an embedding may depend on: the sequence and the settings, and nothing around it."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from virnuc_assets.demo.models import LABEL, MODELS
+from virnuc_assets.encoders.attention import BACKENDS
 from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
 from virnuc_assets.errors import BackendError, InputError, RunnerError
 
@@ -25,6 +28,16 @@ def batch(sequences, mixed_lengths):
         return sequences(lengths, alphabet=ENCODERS[name], seed=4)
 
     return make
+
+
+def test_the_encoders_import_with_torch_and_numpy_alone():
+    extras = "esm tokenizers safetensors transformers huggingface_hub flash_attn dagster polars"
+    code = (
+        "import sys; import virnuc_assets.encoders.encoder; "
+        f"print([name for name in '{extras}'.split() if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @each_encoder
@@ -99,19 +112,19 @@ def test_windowing_averages_windows_by_their_residues(demo_encoder, sequences):
 
 
 def test_dna_is_cut_to_512_tokens_with_its_special_tokens(demo_encoder, sequences):
-    (read,) = sequences([3000], alphabet="ACGT")
+    (read,) = sequences([4000], alphabet="ACGT")
     truncated = demo_encoder("dnabert-s").embed([read])
     assert (truncated.tokens, truncated.truncated) == (512, 1)
     windowed = demo_encoder("dnabert-s", long_sequences="window").embed([read])
     assert (windowed.truncated, windowed.windowed) == (0, 1)
-    assert windowed.tokens > 1000
+    assert windowed.tokens > 1024
 
 
 @each_encoder
 def test_counts_add_up(name, demo_encoder, batch):
     embedded = demo_encoder(name, token_budget=1024).embed(batch(name))
     assert embedded.slots == 1024 * embedded.packs
-    assert 0.8 < embedded.tokens / embedded.slots <= 1
+    assert 0.5 < embedded.tokens / embedded.slots <= 1
     assert embedded.redone_in_float32 == 0
     assert embedded.values.dtype == np.float32
 
@@ -119,12 +132,11 @@ def test_counts_add_up(name, demo_encoder, batch):
 @each_encoder
 def test_half_precision_stays_close_to_float32(name, demo_encoder, batch):
     inputs = batch(name)[:20]
-    full = demo_encoder(name).embed(inputs).values
+    full = demo_encoder(name, token_budget=1024).embed(inputs).values
     for dtype, cosine in (("float16", 0.99999), ("bfloat16", 0.999)):
-        half = demo_encoder(name, dtype=dtype).embed(inputs).values
+        half = demo_encoder(name, dtype=dtype, token_budget=1024).embed(inputs).values
         assert half.dtype == np.float32
-        norms = np.linalg.norm(half, axis=1) * np.linalg.norm(full, axis=1)
-        assert ((half * full).sum(1) / norms).min() > cosine
+        assert cosines(half, full).min() > cosine
 
 
 @pytest.fixture
@@ -203,23 +215,51 @@ def test_settings_that_cannot_serve_are_named(settings, message, demo_encoder):
         demo_encoder("esm2", **settings)
 
 
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @each_encoder
-def test_on_the_gpu_half_precision_points_where_float32_on_the_cpu_does(
-    name, fair_esm_file, dnabert_s_folder, batch
+@pytest.mark.parametrize("attention", BACKENDS)
+def test_on_the_gpu_float16_points_where_float32_on_the_cpu_does(
+    attention, name, wide_models, batch
 ):
-    path = str({"esm2": fair_esm_file, "dnabert-s": dnabert_s_folder}[name])
+    settings = EncoderSettings(name, str(wide_models[name]), token_budget=4096)
     inputs = batch(name)
-    full = load_encoder(EncoderSettings(name, path)).embed(inputs).values
-    for attention in ("auto", "sdpa"):
-        settings = EncoderSettings(name, path, "cuda", "float16", attention, token_budget=4096)
-        encoder = load_encoder(settings)
-        half = encoder.embed(inputs)
-        assert half.redone_in_float32 == 0
-        norms = np.linalg.norm(half.values, axis=1) * np.linalg.norm(full, axis=1)
-        assert ((half.values * full).sum(1) / norms).min() > 0.9999
-        if attention == "auto":
-            shuffled = np.random.default_rng(5).permutation(len(inputs))
-            again = encoder.embed([inputs[row] for row in shuffled]).values
-            assert np.array_equal(again, half.values[shuffled])
+    full = load_encoder(settings).embed(inputs).values
+    on_gpu = dataclasses.replace(settings, device="cuda", dtype="float16", attention=attention)
+    try:
+        encoder = load_encoder(on_gpu)
+    except BackendError as error:
+        pytest.skip(str(error))
+    half = encoder.embed(inputs)
+    assert half.redone_in_float32 == 0
+    assert cosines(half.values, full).min() > 0.9999
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@each_encoder
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_on_the_gpu_neighbours_and_order_change_no_bit(dtype, name, wide_models, batch):
+    settings = EncoderSettings(name, str(wide_models[name]), "cuda", dtype, token_budget=4096)
+    encoder, inputs = load_encoder(settings), batch(name)
+    reference = encoder.embed(inputs).values
+    shuffled = np.random.default_rng(5).permutation(len(inputs))
+    assert np.array_equal(
+        encoder.embed([inputs[row] for row in shuffled]).values, reference[shuffled]
+    )
+    assert np.array_equal(encoder.embed(inputs[:7]).values, reference[:7])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@each_encoder
+def test_float32_on_the_gpu_equals_float32_on_the_cpu(name, wide_models, batch):
+    settings = EncoderSettings(name, str(wide_models[name]), token_budget=4096)
+    inputs = batch(name)
+    full = load_encoder(settings).embed(inputs).values
+    on_gpu = load_encoder(dataclasses.replace(settings, device="cuda")).embed(inputs).values
+    np.testing.assert_allclose(on_gpu, full, atol=2e-5, rtol=0)

@@ -1,0 +1,34 @@
+# Everything runs in .venv, made at first use; state goes to data/, which git ignores.
+PYTHON ?= python3
+BIN := .venv/bin
+export DAGSTER_HOME := $(CURDIR)
+
+.PHONY: demo test check ui clean
+.DEFAULT_GOAL := demo
+
+demo: .venv/installed ## materialise the bundled sample through the assets and show its calls
+	@$(BIN)/virnuc demo
+
+test: .venv/installed ## run the tests
+	@$(BIN)/python -m pytest -q
+
+check: .venv/installed ## formatting, lint, types, layers, definitions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/dagster definitions validate
+	$(BIN)/dg check defs
+
+ui: .venv/installed ## webserver and daemon on http://127.0.0.1:3000
+	@mkdir -p data
+	$(BIN)/dagster dev --host 127.0.0.1 --port 3000
+
+clean: ## remove the environment and all state
+	rm -rf .venv data
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, $(PYTHON) is {v[0]}.{v[1]}; call make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

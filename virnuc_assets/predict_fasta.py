@@ -1,0 +1,139 @@
+"""FASTA files → calls and a report of each, below one folder, without Dagster.
+
+A file that cannot be done does not stop the others. What an earlier, interrupted call finished is
+kept: indexes that fit their files, and every shard and block of embeddings that verifies.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from virnuc_assets import __version__, console, pipeline
+from virnuc_assets.encoders.catalog import EncoderName
+from virnuc_assets.errors import InputError, StoreError, VirnucError
+from virnuc_assets.runner import client
+from virnuc_assets.sequences.index import IndexManifest, read_manifest
+from virnuc_assets.sequences.input_file import identify
+from virnuc_assets.settings import Settings
+from virnuc_assets.store.atomic import atomic_path
+from virnuc_assets.store.layout import Layout
+from virnuc_assets.store.samples import register, sample_name
+
+ENCODERS: tuple[EncoderName, ...] = ("dnabert-s", "esm2")
+FAILURES_FILE = "failed.tsv"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a file was not done; a file may have several."""
+
+    sample: str
+    file: str
+    reason: str
+
+
+def predict_files(files: list[Path], settings: Settings, head: Path) -> list[Failure]:
+    """Call the records of `files`, one sample each, into `settings.store`.
+
+    All files are indexed before the first is embedded: a broken one is told in seconds and not
+    after hours. `failed.tsv` in the store lists the failures, and is absent when there are none.
+
+    Returns:
+        The failures.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    _check_writable(settings.store)
+    layout = Layout(settings.store)
+    failures: list[Failure] = []
+    indexed: dict[str, Path] = {}
+    for path in files:
+        name = sample_name(path)
+        try:
+            if name in indexed:
+                raise InputError(
+                    f"{path}: would be sample {name}, as {indexed[name]} is; rename one of them"
+                )
+            _index(layout, name, path, settings.models.chunk_length)
+            indexed[name] = path
+        except VirnucError as error:
+            console.fail(str(error))
+            failures.append(Failure(name, str(path), str(error)))
+    for name, path in indexed.items():
+        try:
+            _predict(layout, name, settings, head)
+        except VirnucError as error:
+            console.fail(str(error))
+            failures.append(Failure(name, str(path), str(error)))
+        except console.RunFailed as error:
+            console.fail_run(error)
+            failures += [Failure(name, str(path), reason) for reason in error.reasons]
+    _write_failures(settings.store / FAILURES_FILE, failures)
+    return failures
+
+
+def _index(layout: Layout, name: str, path: Path, chunk_length: int) -> None:
+    register(layout, name, path)
+    manifest = _index_there(layout.index(name), path, chunk_length)
+    if manifest is None:
+        manifest = pipeline.index_sample(layout, name, chunk_length)
+    console.say(
+        f"{name}: {manifest.records} records, {manifest.chunks} chunks; to embed: "
+        f"{manifest.unique_nucleotides} nucleotide and {manifest.unique_proteins} protein sequences"
+    )
+
+
+def _index_there(folder: Path, path: Path, chunk_length: int) -> IndexManifest | None:
+    """The manifest of the index in `folder`, if it is of this file, cut this way, by this version.
+
+    Its tables are not trusted either: the runner checks their digests.
+    """
+    try:
+        manifest = read_manifest(folder)
+    except StoreError:
+        return None
+    made_from = (manifest.chunk_length, manifest.tool_version, manifest.input_sha256)
+    wanted = (chunk_length, __version__, identify(path).sha256)
+    return manifest if made_from == wanted else None
+
+
+def _predict(layout: Layout, name: str, settings: Settings, head: Path) -> None:
+    from virnuc_assets.classifier.report import write_report
+
+    shards = tuple(range(settings.n_shards))
+    for encoder in ENCODERS:
+        encoding = settings.models.encoding(encoder)
+        job = pipeline.embedding_job(layout, name, encoding, settings.n_shards, shards)
+        console.follow(client.stream(job, log_level="WARNING"), f"{name}, {encoder}")
+    results = layout.predictions(name)
+    with console.stage(f"{name}: calling records"):
+        pipeline.predict_sample(layout, name, settings.n_shards, head)
+        report = write_report(results, layout.report(name), title=name)
+    console.print_calls(results, name)
+    console.files_made({"calls and scores": results, "report": report.path})
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: cannot be written ({error.strerror}); choose another output folder or "
+            "change its permissions"
+        ) from error
+
+
+def _write_failures(path: Path, failures: list[Failure]) -> None:
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as handle:
+        writer = csv.writer(handle, delimiter="\t", lineterminator="\n")
+        writer.writerow(("sample", "file", "reason"))
+        writer.writerows((failure.sample, failure.file, failure.reason) for failure in failures)

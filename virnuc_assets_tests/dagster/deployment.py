@@ -1,0 +1,77 @@
+"""A deployment of one's own: a store, a real Dagster instance, and the definitions on them."""
+
+import dagster as dg
+
+from virnuc_assets.definitions import build_defs
+from virnuc_assets.partitions import N_SHARDS
+from virnuc_assets.resources import Store
+from virnuc_assets.store.layout import Layout
+from virnuc_assets.store.samples import register
+
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+# An open reading frame each way, and a record whose every frame has a stop codon.
+FASTA = """\
+>first a description
+ATGGCTAAAGGTGCTGCTCGTAAACGTGCTGGTGCTAAAGGTGCTGCTCGTAAACGTGCTGGT
+>second
+ATGCGTGGTGCTGCTGGTCGTGCTAAAGCTGGTCGTCGTGCTGCTGGTAAAGCTGGTGGTCGTGCT
+>closed
+TAACTAACTAACTAACTAACTTAGTTAGTTAGTTAGTTAG
+"""
+
+
+class Deployment:
+    """A store and a real Dagster instance of its own, and the definitions on them."""
+
+    def __init__(self, root, instance):
+        self.root = root
+        self.layout = Layout(root / "store")
+        self.instance = instance
+        self.defs = build_defs({"store": Store(root=str(self.layout.root))})
+
+    def add(self, name, text=FASTA):
+        fasta = self.root / f"{name}.fa"
+        fasta.write_text(text)
+        register(self.layout, name, fasta)
+        self.instance.add_dynamic_partitions("sample", [name])
+        return fasta
+
+    def execute(self, job, **options):
+        return self.defs.resolve_job_def(job).execute_in_process(
+            instance=self.instance, run_config=QUIET, raise_on_error=False, **options
+        )
+
+    def index(self, name):
+        return self.execute("index_samples", partition_key=name)
+
+    def embed(self, name, first=0, last=N_SHARDS - 1, assets=None):
+        selection = assets and [dg.AssetKey(asset) for asset in assets]
+        tags = {RANGE_START: f"{name}|{first}", RANGE_END: f"{name}|{last}"}
+        return self.execute("embed_samples", tags=tags, asset_selection=selection)
+
+    def predict(self, name):
+        return self.execute("predict_samples", partition_key=name)
+
+    def materialised(self, asset):
+        return set(self.instance.get_materialized_partitions(dg.AssetKey(asset)))
+
+
+def failure_sentence(result):
+    """The description of the run's only failure."""
+    (event,) = [event for event in result.all_events if event.is_step_failure]
+    assert event.step_failure_data.user_failure_data is not None, event
+    return event.step_failure_data.user_failure_data.description
+
+
+def metadata(result, asset):
+    """Metadata of each materialisation of `asset` in a run, by partition."""
+    return {
+        event.partition: {
+            name: value.value for name, value in event.materialization.metadata.items()
+        }
+        for event in result.get_asset_materialization_events()
+        if event.asset_key == dg.AssetKey(asset)
+    }

@@ -1,0 +1,68 @@
+"""What automation asks for, by Dagster's own evaluation of the conditions."""
+
+import dagster as dg
+import pytest
+
+from virnuc_assets.partitions import N_SHARDS
+
+
+@pytest.fixture
+def requested(deployment):
+    """Evaluate one tick; asset → partitions it asks for."""
+    state = {"cursor": None}
+
+    def evaluate():
+        result = dg.evaluate_automation_conditions(
+            defs=deployment.defs, instance=deployment.instance, cursor=state["cursor"]
+        )
+        state["cursor"] = result.cursor
+        return {
+            key.to_user_string(): partitions
+            for key in deployment.defs.resolve_asset_graph().get_all_asset_keys()
+            if (partitions := result.get_requested_partitions(key))
+        }
+
+    return evaluate
+
+
+SHARDS = {f"s|{shard}" for shard in range(N_SHARDS)}
+
+
+def test_each_step_follows_when_all_it_needs_is_there(deployment, requested):
+    assert requested() == {}
+    deployment.add("s")
+    assert requested() == {"sequence_index": {"s"}}
+    deployment.index("s")
+    assert requested() == {"esm2_embeddings": SHARDS, "dnabert_s_embeddings": SHARDS}
+    assert requested() == {}
+    deployment.embed("s")
+    assert requested() == {"predictions": {"s"}, "sample_report": {"s"}}
+    deployment.embed("s", last=N_SHARDS - 2)
+    assert requested() == {}
+    deployment.embed("s", first=N_SHARDS - 1)
+    assert requested() == {"predictions": {"s"}, "sample_report": {"s"}}
+    deployment.predict("s")
+    assert requested() == {}
+
+
+def test_a_second_sample_touches_only_its_own_partitions(deployment, requested):
+    requested()
+    deployment.add("s")
+    requested()
+    deployment.index("s")
+    requested()
+    deployment.add("t")
+    assert requested() == {"sequence_index": {"t"}}
+
+
+def test_a_renewed_index_renews_all_that_follows(deployment, requested):
+    deployment.add("s")
+    requested()
+    for step in (deployment.index, deployment.embed, deployment.predict):
+        step("s")
+        requested()
+    deployment.index("s")
+    assert requested() == {"esm2_embeddings": SHARDS, "dnabert_s_embeddings": SHARDS}
+    assert requested() == {}
+    deployment.embed("s")
+    assert requested() == {"predictions": {"s"}, "sample_report": {"s"}}

@@ -1,0 +1,143 @@
+"""A sample through the real assets on a real instance."""
+
+import json
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from virnuc_assets.partitions import N_SHARDS
+from virnuc_assets.store.digests import sha256_file
+from virnuc_assets.store.embeddings import shard_path
+from virnuc_assets.store.sequence_table import SequenceTable, write_sequence_table
+from virnuc_assets_tests.dagster.deployment import FASTA, failure_sentence, metadata
+
+SHARD_KEYS = {f"s|{shard}" for shard in range(N_SHARDS)}
+
+
+def checks(result):
+    return {
+        evaluation.check_name: evaluation.passed
+        for evaluation in result.get_asset_check_evaluations()
+    }
+
+
+def test_a_sample_goes_from_fasta_to_report(deployment):
+    deployment.add("s")
+    indexed, embedded = deployment.index("s"), deployment.embed("s")
+    predicted = deployment.predict("s")
+    assert indexed.success and embedded.success and predicted.success
+
+    assert checks(indexed) == {"ids_are_unique": True, "index_counts_reconcile": True}
+    assert checks(embedded) == {"shards_are_whole": True}
+    assert checks(predicted) == {
+        "every_record_is_accounted_for": True,
+        "scores_are_probabilities": True,
+        "digests_agree": True,
+    }
+    shards = metadata(embedded, "esm2_embeddings")
+    assert set(shards) == SHARD_KEYS
+    assert all(about["model"] == "demo (untrained)" for about in shards.values())
+    assert all(
+        {"rows", "tokens", "packing_efficiency", "device", "attention", "weights_digest"}
+        <= set(about)
+        for about in shards.values()
+    )
+    calls = metadata(predicted, "predictions")["s"]
+    assert calls["model"] == "demo (untrained)"
+    assert (calls["records"], calls["records_without_open_frame"]) == (3, 1)
+    report = metadata(predicted, "sample_report")["s"]
+    assert report["model"] == "demo (untrained)"
+    assert report["scores"].startswith("![virus scores](data:image/png;base64,")
+
+    records = pl.read_parquet(deployment.layout.predictions("s") / "records.parquet")
+    assert records["id"].to_list() == ["first", "second", "closed"]
+    assert records["status"].to_list() == ["called", "called", "no_open_frame"]
+    assert records["model"].unique().to_list() == ["demo (untrained)"]
+    assert (deployment.layout.report("s") / "report.html").exists()
+
+
+def test_shards_can_be_embedded_one_run_each(deployment):
+    deployment.add("s")
+    deployment.index("s")
+    for shard in range(N_SHARDS):
+        assert deployment.execute("embed_samples", partition_key=f"s|{shard}").success
+    assert deployment.materialised("esm2_embeddings") == SHARD_KEYS
+    assert deployment.predict("s").success
+
+
+def test_an_unknown_sample_is_one_sentence(deployment):
+    deployment.instance.add_dynamic_partitions("sample", ["ghost"])
+    sentence = failure_sentence(deployment.index("ghost"))
+    assert sentence.startswith("'ghost' is not a known sample; add it with")
+
+
+def test_a_broken_file_is_one_sentence_and_keeps_the_earlier_index(deployment):
+    fasta = deployment.add("s")
+    deployment.index("s")
+    manifest = deployment.layout.index("s") / "manifest.json"
+    before = manifest.read_bytes()
+    fasta.write_text(FASTA + ">first\nACGT\n")
+    sentence = failure_sentence(deployment.index("s"))
+    assert "s.fa" in sentence and "first" in sentence
+    assert manifest.read_bytes() == before
+
+
+def test_shards_that_fail_leave_the_others_materialised(deployment):
+    """One sequence that cannot be embedded costs its shard; only that one is left to do."""
+    deployment.add("s", "".join(f">r{i}\nATG{'GCT' * (i + 5)}\n" for i in range(2 * N_SHARDS)))
+    deployment.index("s")
+    index = deployment.layout.index("s")
+    table = index / "proteins.arrow"
+    good_table, good_manifest = table.read_bytes(), (index / "manifest.json").read_bytes()
+    sequences = SequenceTable(table).take(range(len(SequenceTable(table))))
+    sequences[3] = ""
+    write_sequence_table(table, pa.array(sequences))
+    manifest = json.loads(good_manifest)
+    manifest["proteins_sha256"] = sha256_file(table)
+    (index / "manifest.json").write_text(json.dumps(manifest))
+
+    failed = deployment.embed("s", assets=["esm2_embeddings"])
+    assert not failed.success
+    assert failure_sentence(failed)
+    assert deployment.materialised("esm2_embeddings") == SHARD_KEYS - {"s|3"}
+
+    table.write_bytes(good_table)
+    (index / "manifest.json").write_bytes(good_manifest)
+    folder = deployment.layout.embeddings("s", "esm2")
+    untouched = {
+        shard: shard_path(folder, shard, N_SHARDS).stat().st_mtime_ns
+        for shard in range(N_SHARDS)
+        if shard != 3
+    }
+    again = deployment.embed("s", first=3, last=3, assets=["esm2_embeddings"])
+    assert again.success
+    assert deployment.materialised("esm2_embeddings") == SHARD_KEYS
+    assert untouched == {
+        shard: shard_path(folder, shard, N_SHARDS).stat().st_mtime_ns for shard in untouched
+    }
+
+
+def test_an_old_shard_never_flows_into_new_calls(deployment):
+    fasta = deployment.add("s")
+    deployment.index("s")
+    deployment.embed("s")
+    fasta.write_text(FASTA.replace("ATGGCT", "ATGGGT"))
+    deployment.index("s")
+    sentence = failure_sentence(deployment.predict("s"))
+    assert "shard-00-of" in sentence
+    assert "materialise this shard again" in sentence
+
+
+@pytest.mark.parametrize("asset", ["esm2_embeddings", "dnabert_s_embeddings"])
+def test_a_damaged_shard_fails_its_check_when_it_is_looked_at(deployment, asset):
+    deployment.add("s")
+    deployment.index("s")
+    deployment.embed("s")
+    encoder = "esm2" if asset == "esm2_embeddings" else "dnabert-s"
+    path = shard_path(deployment.layout.embeddings("s", encoder), 0, N_SHARDS)
+    path.write_bytes(path.read_bytes()[:200])
+    sentence = failure_sentence(deployment.predict("s"))
+    assert str(path) in sentence
+    assert deployment.embed("s").success
+    assert deployment.predict("s").success

@@ -1,0 +1,46 @@
+import subprocess
+import sys
+
+import dagster as dg
+
+from virnuc_assets.definitions import defs
+
+LOADED = """
+import sys
+import virnuc_assets.definitions
+print([name for name in ("torch", "transformers", "esm", "matplotlib") if name in sys.modules])
+"""
+
+
+def test_loading_the_definitions_imports_no_model_library():
+    loaded = subprocess.run(
+        [sys.executable, "-c", LOADED], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_the_code_location_holds_the_chain_its_jobs_and_its_sensors():
+    graph = defs.resolve_asset_graph()
+    assert {
+        key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+    } == {
+        "sequence_index": set(),
+        "esm2_embeddings": {"sequence_index"},
+        "dnabert_s_embeddings": {"sequence_index"},
+        "predictions": {"sequence_index", "esm2_embeddings", "dnabert_s_embeddings"},
+        "sample_report": {"predictions"},
+    }
+    assert {job.name for job in defs.jobs} == {
+        "index_samples",
+        "embed_samples",
+        "predict_samples",
+    }
+    assert {sensor.name for sensor in defs.sensors} == {"inbox", "automation"}
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_only_one_run_at_a_time_embeds_on_a_machine():
+    graph = defs.resolve_asset_graph()
+    for name in ("esm2_embeddings", "dnabert_s_embeddings"):
+        assert graph.get(dg.AssetKey(name)).pools == {"gpu_host"}
