@@ -2,6 +2,8 @@
 
 Exit codes: 0 all done, 1 failed, 2 some files done and some not (`failed.tsv` says which and why),
 130 interrupted.
+
+What only some commands need is imported by these: the shell answers at once.
 """
 
 from __future__ import annotations
@@ -14,16 +16,21 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from virnuc_assets import __version__, console, embed_fasta, pipeline, predict_fasta
+from virnuc_assets import __version__, console
 from virnuc_assets.encoders import catalog
 from virnuc_assets.encoders.catalog import EncoderName, LongSequences
 from virnuc_assets.errors import InputError, VirnucError
 from virnuc_assets.instance import open_instance
-from virnuc_assets.predict_fasta import ENCODERS
 from virnuc_assets.runner import client
 from virnuc_assets.runner.job import Encoding
-from virnuc_assets.settings import DEMO_DATA, Dtype, Settings, device_list, from_environment
-from virnuc_assets.store.embeddings import shard_path
+from virnuc_assets.settings import (
+    DEMO_DATA,
+    ENCODERS,
+    Dtype,
+    Settings,
+    device_list,
+    from_environment,
+)
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.samples import all_samples, check_name, register, sample_name
 
@@ -32,14 +39,13 @@ _INTERRUPTED = 130
 app = typer.Typer(
     name="virnuc",
     help="Say which records of FASTA files are viral.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-samples_app = typer.Typer(help="Samples of the Dagster platform.", no_args_is_help=True)
-heads_app = typer.Typer(help="Classifier heads.", no_args_is_help=True)
-models_app = typer.Typer(help="Encoder weights.", no_args_is_help=True)
+samples_app = typer.Typer(help="Samples of the Dagster platform.")
+heads_app = typer.Typer(help="Classifier heads.")
+models_app = typer.Typer(help="Encoder weights.")
 app.add_typer(samples_app, name="samples")
 app.add_typer(heads_app, name="heads")
 app.add_typer(models_app, name="models")
@@ -81,7 +87,7 @@ def index(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the index.")],
     chunk_length: _ChunkLength = 500,
 ) -> None:
-    """Cut records into chunks, translate six frames, list the unique stop-free sequences."""
+    """Chunk and translate a file; list its stop-free sequences."""
     from virnuc_assets.sequences.index import build_index
 
     manifest = build_index(fasta, output, chunk_length, tool_version=__version__)
@@ -114,7 +120,9 @@ def embed(
         typer.Option(help="Over the model's limit: keep the start, or average over windows."),
     ] = "truncate",
 ) -> None:
-    """Mean embeddings of every record, in input order, as one HDF5 file."""
+    """Embed every record of a file, in its order, into one HDF5 file."""
+    from virnuc_assets import embed_fasta
+
     settings = from_environment()
     encoding = Encoding(
         encoder=encoder,
@@ -127,7 +135,7 @@ def embed(
     )
     catalog.resolve_weights(encoder, encoding.weights)
     job = embed_fasta.plan(fasta, output, encoding)
-    (shard,) = console.follow(client.stream(job, log_level="WARNING"), fasta.name)
+    (shard,) = console.follow(client.stream(job), fasta.name)
     records = embed_fasta.collect(job, output)
     facts = shard.metadata
     console.result(
@@ -147,7 +155,8 @@ def predict(
     chunk_length: _ChunkLength = 500,
     device: _Device = "auto",
 ) -> None:
-    """Call the records of FASTA files. Interrupted, it goes on where it stopped."""
+    """Call the records of files; go on where an earlier call stopped."""
+    from virnuc_assets import pipeline, predict_fasta
     from virnuc_assets.classifier.head_files import read_card
 
     configured = from_environment()
@@ -177,15 +186,16 @@ def samples_add(
         raise InputError("--name: names one sample; give one file, or leave the name out")
     sources: dict[str, Path] = {}
     for path in fasta:
-        sample = name or sample_name(path)
+        sample = check_name(name or sample_name(path))
         if sample in sources:
             raise InputError(
                 f"{path}: would be sample {sample}, as {sources[sample]} is; rename one of them"
             )
-        sources[sample] = path.absolute()
+        sources[sample] = path
     layout = Layout(from_environment().store)
+    absolute = {sample: path.absolute() for sample, path in sources.items()}
     with open_instance() as instance:
-        for sample, path in sources.items():
+        for sample, path in absolute.items():
             added = register(layout, sample, path)
             instance.add_dynamic_partitions("sample", [added.name])
             console.result(f"{added.name}: {added.source}")
@@ -308,6 +318,8 @@ def _configured(encoder: EncoderName, setting: str) -> tuple[str, str, str]:
 
 
 def _shards(layout: Layout, sample: str, encoder: str, n_shards: int) -> str:
+    from virnuc_assets.store.embeddings import shard_path
+
     folder = layout.embeddings(sample, encoder)
     there = sum(shard_path(folder, shard, n_shards).exists() for shard in range(n_shards))
     return f"{there}/{n_shards}"
@@ -321,7 +333,9 @@ def _usage(error: TyperException) -> str:
     """A wrong command line in one sentence."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "virnuc"
-    message = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
+    message = " ".join(
+        error.format_message().replace("Value error, ", "").replace(". Choose", ", choose").split()
+    ).rstrip(".")
     return f"{command}: {message[:1].lower()}{message[1:]}; see {command} --help"
 
 
@@ -330,11 +344,9 @@ def main() -> None:
     console.show_logged_warnings()
     code = 1
     try:
-        code = app(prog_name="virnuc", standalone_mode=False) or 0
+        code = app(sys.argv[1:] or ["--help"], prog_name="virnuc", standalone_mode=False) or 0
         if code == _INTERRUPTED:
             console.fail("interrupted; what is finished is kept and not done again")
-    except NoArgsIsHelpError as error:
-        console.say(error.format_message())
     except TyperException as error:
         console.fail(_usage(error))
     except VirnucError as error:

@@ -12,7 +12,6 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import polars as pl
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -105,7 +104,7 @@ def follow(stream: Generator[events.Event], title: str) -> list[events.ShardDone
                 case events.Progress():
                     rate = f"{event.tokens_per_second:,.0f} tokens/s"
                     bar.update(task, completed=event.sequences_done, rate=rate)
-                    last = event.sequences_done == event.sequences
+                    last = 0 < event.sequences == event.sequences_done
                     if not err.is_terminal and (last or time.monotonic() >= next_line):
                         next_line = time.monotonic() + _PLAIN_LINE_SECONDS
                         say(f"{title}: {event.sequences_done}/{event.sequences}, {rate}")
@@ -160,7 +159,9 @@ def result(text: str) -> None:
 
 
 def print_calls(predictions: Path, title: str, rows: int = 12) -> None:
-    """Print a sample's calls: its totals and its first records, viral ones and high scores first."""
+    """Print a sample's totals and its first `rows` records: viral ones, then by score."""
+    import polars as pl
+
     records = pl.read_parquet(predictions / "records.parquet")
     viral = int(records["is_virus"].sum())
     uncalled = int((records["status"] == "no_open_frame").sum())
@@ -202,18 +203,13 @@ def table(
     right: Sequence[str] = (),
 ) -> None:
     """Print a table of plain strings; columns named in `right` are justified so."""
-    drawn = Table(
-        title=escape(title),
-        title_justify="left",
-        title_style="bold",
-        box=box.ROUNDED if out.is_terminal else None,
-        pad_edge=out.is_terminal,
-    )
+    drawn = Table(box=box.ROUNDED if out.is_terminal else None, pad_edge=out.is_terminal)
     for column in header:
         justify = "right" if column in right else "left"
         drawn.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
         drawn.add_row(*(escape(cell) for cell in row))
+    out.print(f"[bold]{escape(title)}[/]", soft_wrap=True)
     out.print(drawn)
 
 

@@ -16,9 +16,8 @@ from virnuc_assets.encoders import catalog
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import VirnucError
 from virnuc_assets.instance import open_instance
-from virnuc_assets.predict_fasta import ENCODERS
 from virnuc_assets.runner.devices import CPU, default_devices, default_dtype, gpu_names
-from virnuc_assets.settings import Settings
+from virnuc_assets.settings import ENCODERS, Settings
 from virnuc_assets.store.layout import Layout
 
 _LOW_DISK_BYTES = 20 * 2**30

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import dagster as dg
+from dagster import DagsterExecutionInterruptedError
 
 from virnuc_assets import console
 from virnuc_assets.definitions import build_defs
@@ -59,13 +60,11 @@ def _execute(
     )
     if result.success:
         return
-    run = instance.get_run_by_id(result.run_id)
-    if run is not None and run.status == dg.DagsterRunStatus.CANCELED:
-        raise KeyboardInterrupt
-    for event in result.all_events:
-        if event.is_step_failure:
-            failure = event.step_failure_data
-            if failure.user_failure_data is not None:
-                raise RunnerError(f"job {job} failed: {failure.user_failure_data.description}")
-            raise RuntimeError(f"job {job} failed: {failure.error_display_string}")
-    raise RuntimeError(f"job {job} failed; the run {result.run_id} in the UI says why")
+    failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    for failure in failures:
+        if failure.user_failure_data is not None:
+            raise RunnerError(f"job {job} failed: {failure.user_failure_data.description}")
+        if failure.error and failure.error.cls_name == DagsterExecutionInterruptedError.__name__:
+            raise KeyboardInterrupt
+    traces = "\n".join(failure.error_display_string for failure in failures)
+    raise RuntimeError(f"job {job} failed; run {result.run_id} in the UI says more\n{traces}")

@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from virnuc_assets import __version__, console, pipeline
-from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import InputError, StoreError, VirnucError
 from virnuc_assets.runner import client
 from virnuc_assets.sequences.index import IndexManifest, read_manifest
 from virnuc_assets.sequences.input_file import identify
-from virnuc_assets.settings import Settings
+from virnuc_assets.settings import ENCODERS, Settings
 from virnuc_assets.store.atomic import atomic_path
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.samples import register, sample_name
 
-ENCODERS: tuple[EncoderName, ...] = ("dnabert-s", "esm2")
 FAILURES_FILE = "failed.tsv"
 
 
@@ -108,7 +106,7 @@ def _predict(layout: Layout, name: str, settings: Settings, head: Path) -> None:
     for encoder in ENCODERS:
         encoding = settings.models.encoding(encoder)
         job = pipeline.embedding_job(layout, name, encoding, settings.n_shards, shards)
-        console.follow(client.stream(job, log_level="WARNING"), f"{name}, {encoder}")
+        console.follow(client.stream(job), f"{name}, {encoder}")
     results = layout.predictions(name)
     with console.stage(f"{name}: calling records"):
         pipeline.predict_sample(layout, name, settings.n_shards, head)

@@ -20,6 +20,8 @@ from virnuc_assets.runner.devices import CPU, default_devices
 from virnuc_assets.runner.job import Encoding
 
 DEMO_DATA = Path(str(files("virnuc_assets") / "demo" / "data"))
+ENCODERS: tuple[EncoderName, ...] = ("dnabert-s", "esm2")
+"""Both, in the order a head takes their embeddings."""
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 _MODEL_VARIABLES = ("VIRNUC_ESM2", "VIRNUC_DNABERT_S", "VIRNUC_HEAD")
 _GPU = re.compile(r"\d+|(GPU|MIG)-[0-9a-fA-F/-]+")

@@ -18,12 +18,13 @@ from virnuc_assets.runner.job import Job, write_job
 _GRACE_SECONDS = 10.0
 
 
-def stream(job: Job, log_level: str = "INFO") -> Generator[Event]:
+def stream(job: Job) -> Generator[Event]:
     """Run `job` in a process group of its own and yield its events.
 
-    The runner's standard error is this process's; it logs what is at least `log_level`. Leaving the generator early (an exception, a
-    cancelled run, Ctrl-C) ends the whole group: SIGTERM, and SIGKILL after a grace. Should this
-    process be killed instead, the runner sees its standard input close and stops by itself.
+    The runner logs warnings to this process's standard error; the rest is said by events. Leaving
+    the generator early (an exception, a cancelled run, Ctrl-C) ends the whole group: SIGTERM, and
+    SIGKILL after a grace. Should this process be killed instead, the runner sees its standard
+    input close and stops by itself.
 
     Raises:
         RunnerError: the runner was ended by a signal. A job that fails says so in `Failed` events.
@@ -34,7 +35,7 @@ def stream(job: Job, log_level: str = "INFO") -> Generator[Event]:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "virnuc_assets.runner", str(path)),
-                *("--watch-stdin", "--log-level", log_level),
+                *("--watch-stdin", "--log-level", "WARNING"),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,52 +11,6 @@ from virnuc_assets.classifier.head import load_head
 from virnuc_assets.classifier.import_pth import import_pth
 from virnuc_assets.errors import WeightsError
 from virnuc_assets.store.digests import sha256_file
-
-# A program like the original's training script: the class lives in its __main__.
-ORIGINAL = """
-import sys
-import numpy as np
-import torch
-from torch import nn
-
-
-class MLPClassifier(nn.Module):
-    def __init__(self, input_size, hidden_size, num_classes):
-        super().__init__()
-        self.hidden_layer = nn.Linear(input_size, hidden_size)
-        self.bn1 = nn.BatchNorm1d(hidden_size)
-        self.output_layer = nn.Linear(hidden_size, num_classes)
-        self.dropout = nn.Dropout(0.5)
-
-    def forward(self, x):
-        x = torch.relu(self.bn1(self.hidden_layer(x)))
-        return self.output_layer(self.dropout(x))
-
-
-folder = sys.argv[1]
-torch.manual_seed(0)
-model = MLPClassifier(3328, 512, 2)
-for _ in range(3):  # so that the running mean and variance are not their defaults
-    model(torch.randn(64, 3328) * 2 + 1)
-model.eval()
-features = torch.randn(50, 3328)
-with torch.no_grad():
-    np.savez(f"{folder}/scores.npz", features=features, scores=model(features).softmax(1))
-torch.save(model, f"{folder}/module.pth")
-torch.save(model, f"{folder}/legacy.pth", _use_new_zipfile_serialization=False)
-torch.save(model.state_dict(), f"{folder}/state.pth")
-torch.save({"epoch": 3, "model_state_dict": model.state_dict()}, f"{folder}/checkpoint.pth")
-torch.jit.trace(model, features).save(f"{folder}/torchscript.pth")
-"""
-
-
-@pytest.fixture(scope="session")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("original")
-    script = folder / "train.py"
-    script.write_text(ORIGINAL)
-    subprocess.run([sys.executable, str(script), str(folder)], check=True, capture_output=True)
-    return folder
 
 
 @pytest.mark.parametrize("name", ["module", "legacy", "state", "checkpoint"])

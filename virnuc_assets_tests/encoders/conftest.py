@@ -44,43 +44,6 @@ def mixed_lengths() -> Callable[..., np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def fair_esm_model():
-    """fair-esm's own ESM-2, 6 layers × 320, random weights, no part left at its neutral value."""
-    from esm.model.esm2 import ESM2
-
-    torch.manual_seed(1)
-    model = ESM2(num_layers=6, embed_dim=320, attention_heads=20).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "layer_norm" in name or name.endswith("bias"):
-                parameter.add_(0.2 * torch.randn_like(parameter))
-            if "q_proj" in name or "k_proj" in name:
-                parameter.mul_(3)  # attention that tells tokens and places apart
-    return model
-
-
-@pytest.fixture(scope="session")
-def fair_esm_content(fair_esm_model) -> dict:
-    """What a published ESM-2 .pt file holds, without the contact regression's part."""
-    model = {
-        f"encoder.{'' if name.startswith('lm_head') else 'sentence_encoder.'}{name}": tensor
-        for name, tensor in fair_esm_model.state_dict().items()
-        if not name.startswith("contact_head")
-    }
-    settings = Namespace(
-        encoder_layers=6, encoder_embed_dim=320, encoder_attention_heads=20, token_dropout=True
-    )
-    return {"cfg": {"model": settings}, "model": model}
-
-
-@pytest.fixture(scope="session")
-def fair_esm_file(fair_esm_content, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("fair-esm") / "esm2_random.pt"
-    torch.save(fair_esm_content, path)
-    return path
-
-
-@pytest.fixture(scope="session")
 def transformers_model(fair_esm_model):
     """transformers' EsmModel with the same weights as `fair_esm_model`."""
     from transformers import EsmConfig, EsmModel

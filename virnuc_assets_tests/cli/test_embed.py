@@ -1,0 +1,102 @@
+"""`virnuc embed` against fair-esm on the same file and checkpoint."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from virnuc_assets import __version__
+
+TOLERANCE = 1e-5
+RESIDUES = list("ACDEFGHIKLMNPQRSTVWY")
+
+
+@pytest.fixture
+def proteins(tmp_path) -> dict[str, str]:
+    """Proteins of 1 to 1100 residues in no order, two of them the same, written wrapped."""
+    rng = np.random.default_rng(5)
+    lengths = [300, 1, 1100, 62, 1022, 7, *rng.integers(2, 400, 18), 33, 1023]
+    sequences = {f"p{n}": "".join(rng.choice(RESIDUES, k)) for n, k in enumerate(lengths)}
+    sequences["again"] = sequences["p3"]
+    with (tmp_path / "proteins.fa").open("w") as handle:
+        for name, sequence in sequences.items():
+            handle.write(f">{name}\n")
+            handle.writelines(sequence[at : at + 60] + "\n" for at in range(0, len(sequence), 60))
+    return sequences
+
+
+def extracted_means(checkpoint, fasta, regression) -> dict[str, torch.Tensor]:
+    """What `esm-extract CHECKPOINT FASTA OUT --include mean` saves, record by record.
+
+    fair-esm's own loader, file reader, batches, tokens and model; last layer, truncated at 1022
+    residues. (The release on PyPI has these parts and not the script.)
+    """
+    import esm
+
+    torch.save({"model": regression}, f"{checkpoint.with_suffix('')}-contact-regression.pt")
+    with torch.serialization.safe_globals([Namespace]):
+        model, alphabet = esm.pretrained.load_model_and_alphabet(str(checkpoint))
+    model.eval()
+    dataset = esm.FastaBatchedDataset.from_file(fasta)
+    convert = alphabet.get_batch_converter(1022)
+    means = {}
+    for batch in dataset.get_batch_indices(4096, extra_toks_per_seq=1):
+        labels, sequences, tokens = convert([dataset[row] for row in batch])
+        with torch.no_grad():
+            hidden = model(tokens, repr_layers=[model.num_layers])["representations"]
+        for label, sequence, row in zip(labels, sequences, hidden[model.num_layers], strict=True):
+            means[label] = row[1 : min(1022, len(sequence)) + 1].mean(0)
+    return means
+
+
+def test_embeddings_equal_what_esm_extract_gives(
+    virnuc, proteins, fair_esm_file, fair_esm_model, tmp_path
+):
+    done = virnuc(
+        *("embed", "proteins.fa", "-o", "out.h5", "--encoder", "esm2", "--device", "cpu"),
+        *("--weights", fair_esm_file),
+    )
+    assert done.returncode == 0, done.stderr
+    with h5py.File(tmp_path / "out.h5") as file:
+        ids = file["sequence_ids"].asstr()[:].tolist()
+        values = file["embeddings"][:]
+        facts = dict(file.attrs)
+    assert ids == list(proteins)
+    assert values.dtype == np.float32
+
+    regression = {
+        name: tensor
+        for name, tensor in fair_esm_model.state_dict().items()
+        if name.startswith("contact_head")
+    }
+    expected = extracted_means(fair_esm_file, tmp_path / "proteins.fa", regression)
+    np.testing.assert_allclose(
+        values, torch.stack([expected[name] for name in ids]).numpy(), atol=TOLERANCE, rtol=0
+    )
+    assert np.array_equal(values[ids.index("p3")], values[ids.index("again")])
+
+    assert facts["model"] == "esm2_random"
+    assert (facts["encoder"], facts["dtype"], facts["device"]) == ("esm2", "float32", "CPU")
+    assert facts["truncated"] == 2
+    assert facts["tool_version"] == __version__
+    assert "model: esm2_random\n" in done.stdout
+    assert f"out.h5: {len(proteins)} records, {len(proteins) - 1} unique sequences" in done.stdout
+    assert "warning: 2 sequences were cut at the model's limit" in done.stderr
+    assert not (tmp_path / ".out.h5.work").exists()
+
+
+def test_weights_of_the_wrong_shape_are_one_sentence(refused, proteins, fair_esm_content, tmp_path):
+    name = "encoder.sentence_encoder.layers.2.fc1.weight"
+    model = {**fair_esm_content["model"], name: torch.zeros(7, 320)}
+    torch.save({**fair_esm_content, "model": model}, tmp_path / "wrong.pt")
+    said = refused(
+        *("embed", "proteins.fa", "-o", "out.h5", "--encoder", "esm2", "--device", "cpu"),
+        *("--weights", "wrong.pt"),
+    )
+    assert "wrong.pt: " in said
+    assert "layers.2.fc1.weight should have shape (1280, 320) and has (7, 320)" in said
+    assert not (tmp_path / "out.h5").exists()
