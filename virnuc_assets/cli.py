@@ -157,16 +157,12 @@ def predict(
 ) -> None:
     """Call the records of files; go on where an earlier call stopped."""
     from virnuc_assets import pipeline, predict_fasta
-    from virnuc_assets.classifier.head_files import read_card
 
     configured = from_environment()
     models = dataclasses.replace(
         configured.models, chunk_length=chunk_length, gpus=device_list(device, "--device")
     )
-    head = pipeline.head_folder(Layout(configured.store), models.head)
-    pipeline.check_chunk_length(read_card(head), chunk_length)
-    for encoder in ENCODERS:
-        catalog.resolve_weights(encoder, models.encoding(encoder).weights)
+    head = pipeline.check_models(Layout(configured.store), models)
     settings = Settings(output.absolute(), configured.n_shards, models)
     failures = predict_fasta.predict_files(fasta, settings, head)
     if failures:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from virnuc_assets import __version__
 from virnuc_assets.classifier.head_files import CARD_FILE, HeadCard, read_card
+from virnuc_assets.encoders import catalog
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import WeightsError
 from virnuc_assets.runner.job import Encoding, Job
@@ -21,6 +22,7 @@ from virnuc_assets.sequences.index import (
     build_index,
     read_manifest,
 )
+from virnuc_assets.settings import Models
 from virnuc_assets.store.embeddings import EmbeddingFile, ShardedEmbeddings
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.samples import registered
@@ -140,6 +142,30 @@ def predict_sample(layout: Layout, name: str, n_shards: int, head: Path) -> Pred
         layout.predictions(name),
         provenance,
     )
+
+
+def check_models(layout: Layout, models: Models) -> Path:
+    """Check, before anything is embedded, that encoders and head are there and fit together.
+
+    Returns:
+        The head's folder.
+
+    Raises:
+        WeightsError: weights or head are missing, or do not fit.
+    """
+    folder = head_folder(layout, models.head)
+    card = read_card(folder)
+    check_chunk_length(card, models.chunk_length)
+    dims: dict[EncoderName, int] = {"dnabert-s": card.dna_dim, "esm2": card.protein_dim}
+    for encoder, wanted in dims.items():
+        weights = catalog.resolve_weights(encoder, models.encoding(encoder).weights)
+        dim = catalog.embedding_dim(weights)
+        if dim not in (None, wanted):
+            raise WeightsError(
+                f"head {card.name}: takes {encoder} embeddings of {wanted} dimensions and "
+                f"{weights.label} gives {dim}; use the encoder it was trained with or another head"
+            )
+    return folder
 
 
 def check_chunk_length(card: HeadCard, chunk_length: int) -> None:

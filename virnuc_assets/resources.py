@@ -9,9 +9,6 @@ import dagster as dg
 from pydantic import Field
 
 from virnuc_assets import settings
-from virnuc_assets.encoders.catalog import EncoderName
-from virnuc_assets.pipeline import head_folder
-from virnuc_assets.runner.job import Encoding
 from virnuc_assets.store.layout import Layout
 
 
@@ -38,18 +35,9 @@ class Models(dg.ConfigurableResource):
     token_budget: int | None = None
     gpus: list[str] = Field(default_factory=list)
 
-    def encoding(self, encoder: EncoderName) -> Encoding:
-        """How to embed with one of the two encoders."""
-        fields = {**self.model_dump(), "gpus": tuple(self.gpus)}
-        return settings.Models(**fields).encoding(encoder)
-
-    def head_folder(self, layout: Layout) -> Path:
-        """The folder of the configured head.
-
-        Raises:
-            WeightsError: there is no such head.
-        """
-        return head_folder(layout, self.head)
+    def as_settings(self) -> settings.Models:
+        """The same as a plain value."""
+        return settings.Models(**{**self.model_dump(), "gpus": tuple(self.gpus)})
 
 
 def resources(deployment: settings.Settings) -> dict[str, dg.ConfigurableResource]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from virnuc_assets.errors import InputError
 from virnuc_assets.jobs import index_samples
 from virnuc_assets.partitions import samples
 from virnuc_assets.resources import Store
@@ -45,16 +46,13 @@ def inbox_sensor(context: dg.SensorEvaluationContext, store: Store) -> dg.Sensor
     known = set(context.instance.get_dynamic_partitions("sample"))
     requests: list[dg.RunRequest] = []
     new: list[str] = []
-    owners = {sample_name(Path(name)): name for name in before.taken}
     for file in settled:
         sample = sample_name(Path(file))
-        if owners.setdefault(sample, file) != file:
-            context.log.error(
-                f"{inbox / file}: would become sample {sample}, which is made from "
-                f"{owners[sample]}; rename the file"
-            )
+        try:
+            register(store.layout, sample, inbox / file)
+        except InputError as error:
+            context.log.error(str(error))
             continue
-        register(store.layout, sample, inbox / file)
         context.log.info(f"{file} is sample {sample}")
         if sample in known:
             requests.append(dg.RunRequest(partition_key=sample, run_key=f"{sample}:{files[file]}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import Any
 
 import dagster as dg
@@ -29,18 +30,23 @@ def embed_shards(
     """
     finished: dict[str, dict[str, Any]] = {}
     failures: list[str] = []
+    settings = models.as_settings()
+    with explained():
+        pipeline.check_models(store.layout, settings)
     for sample, keys in shards_by_sample(list(context.partition_keys)).items():
         with explained():
             job = pipeline.embedding_job(
-                store.layout, sample, models.encoding(encoder), N_SHARDS, tuple(sorted(keys))
+                store.layout, sample, settings.encoding(encoder), N_SHARDS, tuple(sorted(keys))
             )
             logger = _Logger(context, sample)
-            for event in client.stream(job):
-                logger.log(event)
-                if isinstance(event, ShardDone):
-                    finished[keys[event.shard]] = _metadata(event)
-                elif isinstance(event, Failed):
-                    failures.append(event.message)
+            # Closed here and now when the run is terminated, not when garbage is collected.
+            with closing(client.stream(job)) as events:
+                for event in events:
+                    logger.log(event)
+                    if isinstance(event, ShardDone):
+                        finished[keys[event.shard]] = _metadata(event)
+                    elif isinstance(event, Failed):
+                        failures.append(event.message)
     if not failures:
         for key, metadata in finished.items():
             context.add_asset_metadata(metadata, partition_key=key)

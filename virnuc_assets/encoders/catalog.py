@@ -214,6 +214,14 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
+def embedding_dim(weights: Weights) -> int | None:
+    """Dimensions of an embedding, where that is known without reading the weights."""
+    if weights.kind == "folder":
+        return int(read_config(weights.path)["hidden_size"])
+    shape = ESM2_SHAPES.get(weights.label)
+    return shape.dim if shape else None
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """A model folder's `config.json`.
 

@@ -46,7 +46,8 @@ class DNABERTS(nn.Module):
     def __init__(self, config: DNABERTSConfig, attention: Attention) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocabulary, config.dim)
+        # Not nn.Embedding(): drawing initial weights that are replaced costs a second of imports.
+        self.embed = nn.Embedding.from_pretrained(torch.empty(config.vocabulary, config.dim))
         self.token_type = nn.Parameter(torch.empty(config.dim))
         self.embed_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.layers = nn.ModuleList(Layer(config, attention) for _ in range(config.layers))

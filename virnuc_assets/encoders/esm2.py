@@ -49,7 +49,8 @@ class ESM2(nn.Module):
     def __init__(self, config: ESM2Config, attention: Attention) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocabulary, config.dim)
+        # Not nn.Embedding(): drawing initial weights that are replaced costs a second of imports.
+        self.embed = nn.Embedding.from_pretrained(torch.empty(config.vocabulary, config.dim))
         self.layers = nn.ModuleList(Layer(config, attention) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
 

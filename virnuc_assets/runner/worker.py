@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from virnuc_assets.errors import VirnucError
-from virnuc_assets.runner.devices import bind
+from virnuc_assets.runner.devices import CPU, bind
 from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.plan import Block
 from virnuc_assets.store.embeddings import (
@@ -138,7 +138,9 @@ def work(connection: Connection, device: str, job: Job, digests: Digests, log_le
     except (EOFError, BrokenPipeError):
         return
     except VirnucError as error:
-        connection.send(Broke(block, str(error), explained=True))
+        # Inside this process the device is always number 0; a person knows it by its own id.
+        text = str(error) if device == CPU else f"GPU {device}: {error}"
+        connection.send(Broke(block, text, explained=True))
     except Exception:  # noqa: BLE001  reported to the coordinator with its traceback
         connection.send(Broke(block, traceback.format_exc(), explained=False))
 

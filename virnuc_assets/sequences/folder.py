@@ -28,6 +28,7 @@ def replaced_folder(directory: Path) -> Iterator[Path]:
         StoreError: `directory` cannot be made or written.
     """
     staging = directory / _STAGING
+    is_new = not directory.exists()
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
@@ -42,6 +43,8 @@ def replaced_folder(directory: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        if is_new and directory.is_dir() and not any(directory.iterdir()):
+            directory.rmdir()
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:

@@ -64,11 +64,19 @@ def register(layout: Layout, name: str, source: Path) -> Sample:
     """Write down that sample `name` is made from `source` (again, if it was known).
 
     Raises:
-        InputError: the name is unusable, or there is no such file.
+        InputError: the name is unusable or another file's, or there is no such file.
     """
     if not source.is_file():
         raise InputError(f"{source}: no such file; give the path of a FASTA file")
     sample = Sample(check_name(name), str(source.resolve()))
+    known = layout.sample(name)
+    if known.exists():
+        earlier = Sample(**read_json(known))
+        if earlier.source != sample.source and Path(earlier.source).exists():
+            raise InputError(
+                f"{source}: would be sample {name}, which is made from {earlier.source}; rename "
+                "the file or give the sample another name"
+            )
     write_json(layout.sample(name), asdict(sample))
     return sample
 

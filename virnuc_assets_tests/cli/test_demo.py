@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from virnuc_assets.store.atomic import read_json
 
 
+@pytest.mark.slow
 def test_the_demo_goes_through_the_assets_and_says_it_is_untrained(virnuc, dagster_home, tmp_path):
     settings = {"DAGSTER_HOME": dagster_home, "VIRNUC_SHARDS": "2", "VIRNUC_GPUS": "cpu"}
     done = virnuc("demo", **settings)

@@ -193,14 +193,14 @@ def test_job_backfills_take_several_samples(platform):
         ("embed_samples", shards),
         ("predict_samples", names),
     ):
-        before = len(platform.runs())
+        wanted = len(platform.runs()) + len(partitions)
         platform.run(
             DAGSTER, "job", "backfill", "--noprompt", "--job", job,
             "--partitions", ",".join(partitions),
         )  # fmt: skip
         platform.until(
             f"{job} is launched",
-            lambda wanted=before + len(partitions): len(platform.runs()) >= wanted,
+            lambda wanted=wanted: len(platform.runs()) >= wanted,
         )
         platform.until(f"{job} ends", platform.all_runs_succeeded)
     assert all(platform.has_report(name) for name in names)

@@ -62,3 +62,16 @@ def test_registration_remembers_the_file(tmp_path):
         registered(layout, "y")
     with pytest.raises(InputError, match="no such file"):
         register(layout, "y", tmp_path / "y.fa")
+
+
+def test_a_name_stays_with_its_file(tmp_path):
+    layout = Layout(tmp_path / "store")
+    first, second = tmp_path / "x.fa", tmp_path / "other" / "x.fa"
+    second.parent.mkdir()
+    for fasta in (first, second):
+        fasta.write_text(">a\nACGT\n")
+    register(layout, "x", first)
+    with pytest.raises(InputError, match=r"other/x\.fa: would be sample x, which is made from"):
+        register(layout, "x", second)
+    first.unlink()
+    assert register(layout, "x", second).source == str(second)
