@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -64,11 +65,14 @@ def arguments(*files: str) -> tuple[str, ...]:
 
 def stamps(root: Path, *patterns: str) -> dict[str, tuple[int, int]]:
     """Which files are there: path → inode and time of change; a file written again differs."""
-    return {
-        str(path.relative_to(root)): (path.stat().st_ino, path.stat().st_mtime_ns)
-        for pattern in patterns
-        for path in root.glob(pattern)
-    }
+    found = {}
+    for pattern in patterns:
+        for path in root.glob(pattern):
+            # A running call takes block files away when their shard is whole.
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                found[str(path.relative_to(root))] = (status.st_ino, status.st_mtime_ns)
+    return found
 
 
 def contents(folder: Path) -> dict[str, bytes]:

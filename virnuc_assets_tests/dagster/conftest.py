@@ -1,3 +1,8 @@
+import os
+
+# Read when the definitions are loaded; few shards keep the tests short.
+os.environ["VIRNUC_SHARDS"] = "3"
+
 import dagster as dg
 import pytest
 
