@@ -28,6 +28,7 @@ from virnuc_assets.settings import (
     ENCODERS,
     Dtype,
     Settings,
+    check_models_go_together,
     device_list,
     from_environment,
 )
@@ -158,6 +159,7 @@ def predict(
     """Call the records of files; go on where an earlier call stopped."""
     from virnuc_assets import pipeline, predict_fasta
 
+    check_models_go_together()
     configured = from_environment()
     models = dataclasses.replace(
         configured.models, chunk_length=chunk_length, gpus=device_list(device, "--device")

@@ -13,11 +13,12 @@ from virnuc_assets.checks import all_checks
 from virnuc_assets.jobs import embed_samples, index_samples, predict_samples
 from virnuc_assets.resources import resources
 from virnuc_assets.sensors import inbox_sensor
-from virnuc_assets.settings import from_environment
+from virnuc_assets.settings import check_models_go_together, from_environment
 
 
 def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """All definitions; `resource_overrides` replaces resources by key (the test seam)."""
+    check_models_go_together()
     return dg.Definitions(
         assets=dg.load_assets_from_package_module(asset_package),
         asset_checks=all_checks,

@@ -17,7 +17,7 @@ from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import VirnucError
 from virnuc_assets.instance import open_instance
 from virnuc_assets.runner.devices import CPU, default_devices, default_dtype, gpu_names
-from virnuc_assets.settings import ENCODERS, Settings
+from virnuc_assets.settings import ENCODERS, Settings, check_models_go_together
 from virnuc_assets.store.layout import Layout
 
 _LOW_DISK_BYTES = 20 * 2**30
@@ -40,12 +40,21 @@ def examine(settings: Settings) -> list[Finding]:
     return [
         _machine(),
         *_gpus(),
+        *_mixed_models(),
         *(_encoder(encoder, settings) for encoder in ENCODERS),
         *(_attention(encoder, settings) for encoder in ENCODERS),
         _head(settings),
         _store(settings),
         _dagster(),
     ]
+
+
+def _mixed_models() -> list[Finding]:
+    try:
+        check_models_go_together()
+    except VirnucError as error:
+        return [Finding("models", "problem", str(error))]
+    return []
 
 
 def _machine() -> Finding:

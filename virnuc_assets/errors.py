@@ -32,3 +32,12 @@ class RunnerError(VirnucError):
 
 class SettingsError(VirnucError):
     """A setting whose value cannot be used."""
+
+
+class SequenceError(VirnucError):
+    """A sequence that cannot be embedded."""
+
+    def __init__(self, row: int, why: str, where: str = "the sequences given") -> None:
+        super().__init__(f"{where}: row {row} cannot be embedded: {why}; leave the sequence out")
+        self.row = row
+        self.why = why

@@ -25,6 +25,7 @@ from virnuc_assets.sequences.index import (
 from virnuc_assets.settings import Models
 from virnuc_assets.store.embeddings import EmbeddingFile, ShardedEmbeddings
 from virnuc_assets.store.layout import Layout
+from virnuc_assets.store.lock import sole_writer
 from virnuc_assets.store.samples import registered
 
 if TYPE_CHECKING:
@@ -118,30 +119,32 @@ def predict_sample(layout: Layout, name: str, n_shards: int, head: Path) -> Pred
     from virnuc_assets.classifier.head import load_head
     from virnuc_assets.classifier.predict import classify
 
-    manifest = read_manifest(layout.index(name))
-    embeddings = open_embeddings(layout, name, n_shards)
     loaded = load_head(head)
-    check_chunk_length(loaded.card, manifest.chunk_length)
-    dna, protein = embeddings.dna.files[0], embeddings.protein.files[0]
-    provenance = {
-        "model": model_label(protein.origin.model, dna.origin.model, loaded.card.label),
-        "sample": name,
-        "tool_version": __version__,
-        "input_sha256": manifest.input_sha256,
-        "index_digest": manifest.index_digest,
-        "chunk_length": str(manifest.chunk_length),
-        "head_digest": loaded.digest,
-        **_provenance("dnabert_s", dna),
-        **_provenance("esm2", protein),
-    }
-    return classify(
-        layout.index(name),
-        embeddings.dna,
-        embeddings.protein,
-        loaded,
-        layout.predictions(name),
-        provenance,
-    )
+    # Neither the index nor the results change hands while frames are paired with embeddings.
+    with sole_writer(layout.index(name)), sole_writer(layout.predictions(name)):
+        manifest = read_manifest(layout.index(name))
+        embeddings = open_embeddings(layout, name, n_shards)
+        check_chunk_length(loaded.card, manifest.chunk_length)
+        dna, protein = embeddings.dna.files[0], embeddings.protein.files[0]
+        provenance = {
+            "model": model_label(protein.origin.model, dna.origin.model, loaded.card.label),
+            "sample": name,
+            "tool_version": __version__,
+            "input_sha256": manifest.input_sha256,
+            "index_digest": manifest.index_digest,
+            "chunk_length": str(manifest.chunk_length),
+            "head_digest": loaded.digest,
+            **_provenance("dnabert_s", dna),
+            **_provenance("esm2", protein),
+        }
+        return classify(
+            layout.index(name),
+            embeddings.dna,
+            embeddings.protein,
+            loaded,
+            layout.predictions(name),
+            provenance,
+        )
 
 
 def check_models(layout: Layout, models: Models) -> Path:

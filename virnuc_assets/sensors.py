@@ -44,6 +44,7 @@ def inbox_sensor(context: dg.SensorEvaluationContext, store: Store) -> dg.Sensor
         if before.seen.get(name) == stamp and before.taken.get(name) != stamp
     ]
     known = set(context.instance.get_dynamic_partitions("sample"))
+    taken = {name: stamp for name, stamp in before.taken.items() if name in files}
     requests: list[dg.RunRequest] = []
     new: list[str] = []
     for file in settled:
@@ -51,6 +52,7 @@ def inbox_sensor(context: dg.SensorEvaluationContext, store: Store) -> dg.Sensor
         try:
             register(store.layout, sample, inbox / file)
         except InputError as error:
+            # Told every tick until it is mended.
             context.log.error(str(error))
             continue
         context.log.info(f"{file} is sample {sample}")
@@ -58,8 +60,7 @@ def inbox_sensor(context: dg.SensorEvaluationContext, store: Store) -> dg.Sensor
             requests.append(dg.RunRequest(partition_key=sample, run_key=f"{sample}:{files[file]}"))
         else:
             new.append(sample)
-    taken = {name: stamp for name, stamp in before.taken.items() if name in files}
-    taken |= {name: files[name] for name in settled}
+        taken[file] = files[file]
     return dg.SensorResult(
         run_requests=requests,
         dynamic_partitions_requests=[samples.build_add_request(new)] if new else [],

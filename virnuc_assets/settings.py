@@ -77,15 +77,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     With no model set at all, the bundled untrained demo model is used, and every output says so.
 
     Raises:
-        SettingsError: a value is unusable, or some of the three model settings are given and
-            others are not: a demo encoder under a real head would give numbers that look real.
+        SettingsError: a value is unusable.
     """
-    given = [name for name in _MODEL_VARIABLES if environ.get(name)]
-    if given and len(given) < len(_MODEL_VARIABLES):
-        missing = ", ".join(name for name in _MODEL_VARIABLES if name not in given)
-        raise SettingsError(
-            f"{', '.join(given)} set, but not {missing}; set all three, or none for the demo model"
-        )
     home = environ.get("DAGSTER_HOME") or "."
     return Settings(
         store=Path(environ.get("VIRNUC_STORE") or Path(home) / "data").absolute(),
@@ -102,6 +95,21 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
             gpus=device_list(environ.get("VIRNUC_GPUS", "")),
         ),
     )
+
+
+def check_models_go_together(environ: Mapping[str, str] = os.environ) -> None:
+    """Refuse a deployment that calls samples with demo and real models mixed.
+
+    Raises:
+        SettingsError: some of the three model settings are given and others are not: a demo
+            encoder under a real head would give numbers that look real.
+    """
+    given = [name for name in _MODEL_VARIABLES if environ.get(name)]
+    if given and len(given) < len(_MODEL_VARIABLES):
+        missing = ", ".join(name for name in _MODEL_VARIABLES if name not in given)
+        raise SettingsError(
+            f"{', '.join(given)} set, but not {missing}; set all three, or none for the demo model"
+        )
 
 
 def device_list(text: str, setting: str = "VIRNUC_GPUS") -> tuple[str, ...]:

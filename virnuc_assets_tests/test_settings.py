@@ -8,7 +8,13 @@ import pytest
 
 from virnuc_assets.errors import SettingsError
 from virnuc_assets.runner import devices
-from virnuc_assets.settings import DEMO_DATA, Models, device_list, from_environment
+from virnuc_assets.settings import (
+    DEMO_DATA,
+    Models,
+    check_models_go_together,
+    device_list,
+    from_environment,
+)
 
 REAL = {"VIRNUC_ESM2": "esm2_t36_3B_UR50D", "VIRNUC_DNABERT_S": "DNABERT-S", "VIRNUC_HEAD": "lab"}
 
@@ -72,7 +78,7 @@ def test_paths_are_made_absolute_and_names_are_left(tmp_path, monkeypatch):
 def test_the_three_models_are_set_together(missing):
     some = {name: value for name, value in REAL.items() if name != missing}
     with pytest.raises(SettingsError, match=f"set, but not {missing}; set all three, or none"):
-        from_environment(some)
+        check_models_go_together(some)
 
 
 @pytest.mark.parametrize(

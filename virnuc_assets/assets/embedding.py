@@ -11,6 +11,7 @@ import dagster as dg
 from virnuc_assets import pipeline
 from virnuc_assets.assets.failures import explained
 from virnuc_assets.encoders.catalog import EncoderName
+from virnuc_assets.errors import VirnucError
 from virnuc_assets.partitions import N_SHARDS, shards_by_sample
 from virnuc_assets.resources import Models, Store
 from virnuc_assets.runner import client
@@ -34,11 +35,11 @@ def embed_shards(
     with explained():
         pipeline.check_models(store.layout, settings)
     for sample, keys in shards_by_sample(list(context.partition_keys)).items():
-        with explained():
+        logger = _Logger(context, sample)
+        try:
             job = pipeline.embedding_job(
                 store.layout, sample, settings.encoding(encoder), N_SHARDS, tuple(sorted(keys))
             )
-            logger = _Logger(context, sample)
             # Closed here and now when the run is terminated, not when garbage is collected.
             with closing(client.stream(job)) as events:
                 for event in events:
@@ -47,6 +48,8 @@ def embed_shards(
                         finished[keys[event.shard]] = _metadata(event)
                     elif isinstance(event, Failed):
                         failures.append(event.message)
+        except VirnucError as error:
+            failures.append(str(error))
     if not failures:
         for key, metadata in finished.items():
             context.add_asset_metadata(metadata, partition_key=key)

@@ -21,12 +21,14 @@ from virnuc_assets.classifier import calls
 from virnuc_assets.classifier import result_files as files
 from virnuc_assets.errors import StoreError
 from virnuc_assets.store.atomic import write_json
-from virnuc_assets.store.digests import sha256_file
+from virnuc_assets.store.digests import INDEX_DIGEST_KEY, sha256_file
 
 if TYPE_CHECKING:
     from virnuc_assets.classifier.head import Head
 
 SCHEMA = 1
+INDEX_RECORDS = "records.parquet"
+INDEX_FRAMES = "frames.parquet"
 _BATCH_FRAMES = 8192
 _INDEX_COLUMNS = ["ordinal", "record", "chunk", "frame", "name", "nucleotide_row", "protein_row"]
 
@@ -66,7 +68,8 @@ def classify(
     """Score every frame of the index in `index_dir` and write the result files to `output_dir`.
 
     `dna` and `protein` hold the embeddings of the index's nucleotide and protein tables.
-    `provenance["model"]` is the label the results go by; it and every other key are put in the
+    `provenance["model"]` is the label the results go by, `provenance["index_digest"]` the index
+    that the embeddings are of; they and every other key are put in the
     metadata of every parquet file and in `results.json`. That manifest is removed first and written
     last, so a folder that has one is complete. The same input gives the same bytes.
 
@@ -75,6 +78,8 @@ def classify(
         WeightsError: the embeddings do not fit the head.
     """
     model = provenance["model"]
+    for table in (INDEX_RECORDS, INDEX_FRAMES):
+        _check_belongs(index_dir / table, provenance["index_digest"])
     (output_dir / files.MANIFEST).unlink(missing_ok=True)
     n_frames = _write_frames(index_dir, dna, protein, head, output_dir, provenance)
     frames = files.read_parquet(
@@ -82,7 +87,7 @@ def classify(
         ["ordinal", "record", "chunk", "name", "score_other", "score_virus"],
     )
     index = files.read_parquet(
-        index_dir / "records.parquet", ["ordinal", "id", "length", "n_chunks", "n_frames"]
+        index_dir / INDEX_RECORDS, ["ordinal", "id", "length", "n_chunks", "n_frames"]
     )
     if (
         int(index["n_frames"].sum()) != n_frames
@@ -120,7 +125,7 @@ def _write_frames(
     provenance: Mapping[str, str],
 ) -> int:
     n_frames = 0
-    path = index_dir / "frames.parquet"
+    path = index_dir / INDEX_FRAMES
     with files.frame_writers(output_dir, provenance) as (writer, text):
         for batch in _batches(path):
             names = batch.column("name").to_pylist()
@@ -135,6 +140,21 @@ def _write_frames(
             writer.write_table(table.cast(writer.schema))
             n_frames += len(names)
     return n_frames
+
+
+def _check_belongs(path: Path, index_digest: str) -> None:
+    """Refuse a table of another index than the embeddings are of: rows would be paired wrongly."""
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: no such file; make the index first (virnuc index)") from error
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); make the index again") from error
+    if metadata.get(INDEX_DIGEST_KEY.encode()) != index_digest.encode():
+        raise StoreError(
+            f"{path}: belongs to another index than the embeddings; make the index again, then "
+            "the embeddings"
+        )
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:

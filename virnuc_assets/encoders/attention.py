@@ -265,3 +265,6 @@ _VARLEN: dict[BackendName, Varlen] = {
     "flex": _flex,
     "sdpa": _sdpa,
 }
+
+SDPA = Attention("sdpa", "serves everywhere", _sdpa)
+"""The backend that needs no choosing: any device, any data type, with ALiBi or without."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
@@ -15,12 +14,12 @@ import torch
 from torch import Tensor
 
 from virnuc_assets.encoders import alphabet, catalog, dnabert_s, esm2
-from virnuc_assets.encoders.attention import choose_backend
+from virnuc_assets.encoders.attention import SDPA, choose_backend
 from virnuc_assets.encoders.catalog import MAX_TOKENS, EncoderName, LongSequences
 from virnuc_assets.encoders.packed_model import Architecture, PackedModel, load_model
 from virnuc_assets.encoders.packing import SPECIAL_TOKENS, Frame, Items, Pack, cut_items, make_packs
 from virnuc_assets.encoders.pooling import join_windows
-from virnuc_assets.errors import BackendError, InputError, RunnerError
+from virnuc_assets.errors import BackendError, SequenceError
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +77,8 @@ class Embedded:
 
     `values`: shape (n, dim), float32, in input order. `tokens`: slots that held a token of a
     sequence or around it, of all `slots` in `packs`. `truncated`, `windowed`: sequences over the
-    model's limit. `redone_in_float32`: packs that overflowed in half precision. `seconds`: wall
-    clock.
+    model's limit. `redone_in_float32`: sequences, or windows of one, that overflowed in half
+    precision.
     """
 
     values: np.ndarray
@@ -89,7 +88,6 @@ class Embedded:
     truncated: int
     windowed: int
     redone_in_float32: int
-    seconds: float
 
 
 class Encoder:
@@ -99,23 +97,26 @@ class Encoder:
         self,
         description: EncoderDescription,
         model: PackedModel,
+        load_float32: Callable[[], PackedModel],
         tokenise: Tokenise,
         frame: Frame,
     ) -> None:
         self.description = description
         self._model = model
+        self._load_float32 = load_float32
         self._tokenise = tokenise
         self._frame = frame
-        self._in_float32: PackedModel | None = None
+
+    @cached_property
+    def _in_float32(self) -> PackedModel:
+        return self._load_float32()
 
     def embed(self, sequences: Sequence[str]) -> Embedded:
         """Embed `sequences`; each one's value depends on itself alone.
 
         Raises:
-            InputError: a sequence is empty.
-            RunnerError: an embedding is not finite, in float32 either.
+            SequenceError: a sequence is empty, or its embedding is not finite, in float32 either.
         """
-        started = time.perf_counter()
         items = self._items(sequences)
         budget = self.description.token_budget
         packs = make_packs(items, self._frame, budget)
@@ -136,42 +137,42 @@ class Encoder:
             truncated=items.truncated,
             windowed=items.windowed,
             redone_in_float32=redone,
-            seconds=time.perf_counter() - started,
         )
 
     def _items(self, sequences: Sequence[str]) -> Items:
         tokens, offsets = self._tokenise(sequences)
         empty = np.flatnonzero(np.diff(offsets) == 0)
         if len(empty):
-            raise InputError(
-                f"sequence {empty[0]} (counted from 0) has no letters to embed; leave it out"
-            )
+            raise SequenceError(int(empty[0]), "it has no letters")
         limit = MAX_TOKENS[self.description.encoder] - SPECIAL_TOKENS
         return cut_items(tokens, offsets, limit, self.description.long_sequences)
 
-    def _land(self, launched: _Launched, items: Items, values: np.ndarray) -> bool:
-        """Put a pack's means into `values`; whether they had to be computed again in float32."""
+    def _land(self, launched: _Launched, items: Items, values: np.ndarray) -> int:
+        """Put a pack's means into `values`; how many had to be computed again in float32.
+
+        Only those that are not finite are replaced: their neighbours keep the values they have in
+        any other pack.
+        """
         means, pack = launched.wait(), launched.pack
-        redone = means is None and self.description.dtype != "float32"
-        if redone:
+        values[pack.items] = means
+        if launched.finite.item():
+            return 0
+        broken = ~np.isfinite(means).all(axis=1)
+        if self.description.dtype != "float32":
             log.warning(
-                "a pack of %d sequences overflowed in %s and is computed again in float32",
+                "%d of a pack's %d sequences overflowed in %s and are computed again in float32",
+                broken.sum(),
                 len(pack.items),
                 self.description.dtype,
             )
-            if self._in_float32 is None:
-                self._in_float32 = self._model.in_float32()
-            launched = _launch(self._in_float32, pack)
-            means = launched.wait()
-        if means is None:
-            broken = ~np.isfinite(launched.means.numpy()).all(axis=1)
-            row = items.rows[pack.items[broken]].min()
-            raise RunnerError(
-                f"sequence {row} (counted from 0): its embedding is not finite, in float32 "
-                "either; leave it out, and check the weights if others fail too"
+            means = _launch(self._in_float32, pack).wait()
+            values[pack.items[broken]] = means[broken]
+        still = pack.items[broken & ~np.isfinite(means).all(axis=1)]
+        if len(still):
+            raise SequenceError(
+                int(items.rows[still].min()), "its embedding is not finite, in float32 either"
             )
-        values[pack.items] = means
-        return redone
+        return int(broken.sum())
 
 
 @dataclass(frozen=True)
@@ -183,11 +184,11 @@ class _Launched:
     finite: Tensor
     copied: torch.cuda.Event | None
 
-    def wait(self) -> np.ndarray | None:
-        """The means, or None if one of them is not finite."""
+    def wait(self) -> np.ndarray:
+        """The means, once they have arrived."""
         if self.copied is not None:
             self.copied.synchronize()
-        return self.means.numpy() if self.finite.item() else None
+        return self.means.numpy()
 
 
 def _launch(model: PackedModel, pack: Pack) -> _Launched:
@@ -238,6 +239,12 @@ def load_encoder(settings: EncoderSettings, weights_digest: str | None = None) -
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     model = load_model(architecture, state, attention, device, dtype, pooling_margin)
+
+    def load_float32() -> PackedModel:
+        # From the checkpoint, not from the half-precision weights: what these lost is the point.
+        _, state = esm2.read(weights) if settings.encoder == "esm2" else dnabert_s.read(weights)
+        return load_model(architecture, state, SDPA, device, torch.float32, pooling_margin)
+
     digest = weights_digest or catalog.weights_digest(weights)
     description = EncoderDescription(
         encoder=settings.encoder,
@@ -254,7 +261,7 @@ def load_encoder(settings: EncoderSettings, weights_digest: str | None = None) -
         long_sequences=settings.long_sequences,
     )
     log.info("loaded %s", description)
-    return Encoder(description, model, tokenise, frame)
+    return Encoder(description, model, load_float32, tokenise, frame)
 
 
 def _device(name: str) -> torch.device:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from virnuc_assets.encoders import pooling
-from virnuc_assets.encoders.attention import Attention, choose_backend, to_device
+from virnuc_assets.encoders.attention import Attention, to_device
 from virnuc_assets.encoders.packing import Pack
 
 Architecture = Callable[[Attention], nn.Module]
@@ -22,7 +22,6 @@ class PackedModel:
     `pooling_margin`: tokens left out of the mean at either end of an item.
     """
 
-    architecture: Architecture
     module: nn.Module
     attention: Attention
     device: torch.device
@@ -36,20 +35,6 @@ class PackedModel:
         )
         bounds = pooling.boundaries(pack.cu_seqlens, len(pack.items), self.pooling_margin)
         return pooling.segment_means(hidden, bounds)
-
-    def in_float32(self) -> PackedModel:
-        """A copy that computes in float32, for what overflows in half precision."""
-        attention = choose_backend(
-            "sdpa", self.device, torch.float32, needs_alibi=False, head_dim=0
-        )
-        return load_model(
-            self.architecture,
-            self.module.state_dict(),
-            attention,
-            self.device,
-            torch.float32,
-            self.pooling_margin,
-        )
 
 
 def load_model(
@@ -66,4 +51,4 @@ def load_model(
     on_device = {name: tensor.to(device, dtype) for name, tensor in state.items()}
     module.load_state_dict(on_device, assign=True)
     module.requires_grad_(False).eval()
-    return PackedModel(architecture, module, attention, device, pooling_margin)
+    return PackedModel(module, attention, device, pooling_margin)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from virnuc_assets.errors import RunnerError
-from virnuc_assets.runner.events import Event, from_line
+from virnuc_assets.runner.events import Event, Failed, ShardDone, from_line
 from virnuc_assets.runner.job import Job, write_job
 
 _GRACE_SECONDS = 10.0
@@ -27,7 +27,8 @@ def stream(job: Job) -> Generator[Event]:
     input close and stops by itself.
 
     Raises:
-        RunnerError: the runner was ended by a signal. A job that fails says so in `Failed` events.
+        RunnerError: the runner was ended by a signal, or ended without accounting for every shard.
+            A job that fails says so in `Failed` events.
     """
     with tempfile.TemporaryDirectory(prefix="virnuc-job-") as folder:
         path = Path(folder) / "job.json"
@@ -44,11 +45,22 @@ def stream(job: Job) -> Generator[Event]:
         )
         try:
             assert process.stdout is not None
+            unheard_of = set(job.shards)
             for line in process.stdout:
-                yield from_line(line)
+                event = from_line(line)
+                if isinstance(event, ShardDone):
+                    unheard_of.discard(event.shard)
+                elif isinstance(event, Failed):
+                    unheard_of -= set(job.shards) if event.shard is None else {event.shard}
+                yield event
             code = process.wait()
         finally:
             _end_group(process)
+    if unheard_of and code in (0, 1, 2):
+        raise RunnerError(
+            f"the embedding run ended (exit code {code}) without a word on shards "
+            f"{', '.join(map(str, sorted(unheard_of)))}; see the log above, then start it again"
+        )
     if code not in (0, 1, 2):
         raise RunnerError(
             f"the embedding run was ended from outside (exit code {code}); finished blocks are "

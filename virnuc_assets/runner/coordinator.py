@@ -6,14 +6,11 @@ changed number of devices are all this one rule.
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import shutil
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +48,7 @@ from virnuc_assets.store.embeddings import (
     shard_path,
     verify,
 )
+from virnuc_assets.store.lock import sole_writer
 from virnuc_assets.store.sequence_table import SequenceTable
 
 _ATTEMPTS = 2
@@ -86,8 +84,10 @@ class _Shard:
         return [block for block in self.blocks if block.block not in self.files]
 
 
-def run(job: Job, emit: Emit) -> Outcome:
+def run(job: Job, emit: Emit, worker: Callable[..., None] = work) -> Outcome:
     """Embed the job's shards; what is already there and verifies is kept.
+
+    `worker` is what a worker process runs.
 
     Raises:
         VirnucError: nothing could be started (bad weights, damaged table, no such device).
@@ -101,7 +101,7 @@ def run(job: Job, emit: Emit) -> Outcome:
         encoder=catalog.encoder_digest(encoding.encoder, hashed, encoding.long_sequences),
     )
     output = Path(job.output)
-    with _sole_writer(output, emit):
+    with sole_writer(output, lambda text: emit(Warned(text))):
         shards = _plan(job)
         _remove_leftovers(job)
         done: dict[int, EmbeddingFile] = {}
@@ -125,7 +125,7 @@ def run(job: Job, emit: Emit) -> Outcome:
         )
         for number, file in done.items():
             emit(ShardDone(number, str(file.path), reused=True, metadata=shard_metadata(file)))
-        embedding = _Embedding(job, digests, shards, done, emit)
+        embedding = _Embedding(job, digests, shards, done, emit, worker)
         embedding.run()
         failed = tuple(number for number in shards if number not in embedding.done)
         return Outcome(tuple(sorted(embedding.done)), failed)
@@ -141,9 +141,10 @@ class _Embedding:
         shards: dict[int, _Shard],
         done: dict[int, EmbeddingFile],
         emit: Emit,
+        worker: Callable[..., None],
     ) -> None:
-        self.job, self.digests, self.shards, self.emit = job, digests, shards, emit
-        self.done = done
+        self.job, self.digests, self.shards, self.done = job, digests, shards, done
+        self.emit, self.worker = emit, worker
         # Longest first, so that the last blocks handed out are the short ones and all devices
         # finish together.
         self.queue = deque(
@@ -153,8 +154,10 @@ class _Embedding:
             )
         )
         self.handed: dict[str, Block] = {}
+        self.starting: set[str] = set()
+        self.idle: set[str] = set()
         self.attempts: Counter[Block] = Counter()
-        self.failed_starts = 0
+        self.failed_starts: Counter[str] = Counter()
         self.failures: dict[int, tuple[str, bool]] = {}
         self.started_at: float | None = None
         self.tokens = self.letters = 0
@@ -163,68 +166,81 @@ class _Embedding:
         for number, shard in self.shards.items():
             if number not in self.done:
                 self._assemble_if_whole(number, shard)
-        devices = self.job.encoding.devices[: len(self.queue)]
         log_level = logging.getLogger().getEffectiveLevel()
-        with LocalPool(work, (self.job, self.digests, log_level)) as pool:
-            for device in devices:
-                pool.start(device)
+        with LocalPool(self.worker, (self.job, self.digests, log_level)) as pool:
+            for device in self.job.encoding.devices[: len(self.queue)]:
+                self._start(pool, device)
             while self.queue or self.handed:
                 for device, message in pool.wait():
                     self._handle(pool, device, message)
+                self._hand_out(pool)
         for number, (text, explained) in sorted(self.failures.items()):
             self.emit(Failed(text, number, explained))
+
+    def _start(self, pool: LocalPool, device: str) -> None:
+        pool.start(device)
+        self.starting.add(device)
 
     def _handle(self, pool: LocalPool, device: str, message: Message | Died) -> None:
         match message:
             case Ready():
                 if self.started_at is None:
                     self.started_at = time.monotonic()
-                self._hand_out(pool, device)
+                self.starting.discard(device)
+                self.idle.add(device)
             case Finished(block=block, file=file, seconds=seconds):
                 del self.handed[device]
-                # The device computes the next block while this one is booked.
-                self._hand_out(pool, device)
+                self.idle.add(device)
+                # The device computes its next block while this one is booked.
+                self._hand_out(pool)
                 self._book(block, file, seconds, device)
             case Broke(block=None, message=text, explained=explained):
                 raise RunnerError(text) if explained else RuntimeError(text)
-            case Broke(block=Block(), message=text, explained=explained):
-                self._retry(self.handed.pop(device), device, text, explained)
-                self._replace(pool, device)
+            case Broke(message=text, explained=explained):
+                self._replace(pool, device, text, explained)
             case Died(exit_code=code):
                 text = f"the worker on {device} ended by itself (exit code {code})"
-                if (lost := self.handed.pop(device, None)) is not None:
-                    self._retry(lost, device, text, explained=True)
-                elif (failed := self.failed_starts + 1) == _ATTEMPTS:
-                    raise RunnerError(f"{text} before it could take a block; see the log above")
-                else:
-                    self.failed_starts = failed
-                self._replace(pool, device)
+                self._replace(pool, device, text, explained=True)
 
-    def _hand_out(self, pool: LocalPool, device: str) -> None:
-        if self.queue:
-            block = self.queue.popleft()
+    def _hand_out(self, pool: LocalPool) -> None:
+        while self.queue and self.idle:
+            device, block = self.idle.pop(), self.queue.popleft()
             self.handed[device] = block
             pool.send(device, block)
 
-    def _replace(self, pool: LocalPool, device: str) -> None:
+    def _replace(self, pool: LocalPool, device: str, text: str, explained: bool) -> None:
         # A device whose code raised may be left in any state; a fresh process is the one sure cure.
         pool.retire(device)
-        if self.queue:
-            pool.start(device)
-
-    def _retry(self, block: Block, device: str, text: str, explained: bool) -> None:
-        self.attempts[block] += 1
-        if self.attempts[block] < _ATTEMPTS:
-            last_line = text.strip().splitlines()[-1]
-            self.emit(
-                Warned(
-                    f"shard {block.shard}, block {block.block} failed on {device} and is tried "
-                    f"again: {last_line}"
-                )
-            )
+        self.idle.discard(device)
+        if device in self.starting:
+            self.starting.discard(device)
+            self.failed_starts[device] += 1
+        block = self.handed.pop(device, None)
+        # First to a device that waits for work: the fault may be this device's own.
+        if block is not None and self._is_tried_again(block, device, text, explained):
             self.queue.appendleft(block)
+            self._hand_out(pool)
+        if not self.queue:
+            return
+        if self.failed_starts[device] < _ATTEMPTS:
+            self._start(pool, device)
+        elif not (self.starting or self.idle or self.handed):
+            raise RunnerError(f"{text} before it could take a block; see the log above")
         else:
+            self.emit(Warned(f"{text} twice before it could take a block and is left out"))
+
+    def _is_tried_again(self, block: Block, device: str, text: str, explained: bool) -> bool:
+        self.attempts[block] += 1
+        if self.attempts[block] == _ATTEMPTS:
             self.failures.setdefault(block.shard, (text, explained))
+            return False
+        self.emit(
+            Warned(
+                f"shard {block.shard}, block {block.block} failed on {device} and is tried again: "
+                f"{text.strip().splitlines()[-1]}"
+            )
+        )
+        return True
 
     def _book(self, block: Block, file: EmbeddingFile, seconds: float, device: str) -> None:
         shard = self.shards[block.shard]
@@ -246,8 +262,8 @@ class _Embedding:
         if redone := file.counts.redone_in_float32:
             self.emit(
                 Warned(
-                    f"shard {block.shard}, block {block.block}: {redone} of {file.counts.packs} "
-                    f"packs overflowed in {file.identity.dtype} and were redone in float32"
+                    f"shard {block.shard}, block {block.block}: {redone} sequences overflowed in "
+                    f"{file.identity.dtype} and were redone in float32"
                 )
             )
         self._assemble_if_whole(block.shard, shard)
@@ -347,28 +363,6 @@ def _remove_leftovers(job: Job) -> None:
             temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def _sole_writer(directory: Path, emit: Emit) -> Iterator[None]:
-    """Hold the kernel's lock on the folder itself: it goes with the process, however that ends."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory, os.O_RDONLY)
-    except OSError as error:
-        raise StoreError(
-            f"{directory}: cannot be written ({error.strerror}); choose another output folder or "
-            "change its permissions"
-        ) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            emit(Warned(f"{directory}: another run is embedding into this folder; waiting for it"))
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def shard_metadata(file: EmbeddingFile) -> dict[str, Any]:
     """What a person wants to know of a shard file, JSON-ready."""
     return {
@@ -379,7 +373,7 @@ def shard_metadata(file: EmbeddingFile) -> dict[str, Any]:
         "packing_efficiency": file.counts.packing_efficiency,
         "truncated": file.counts.truncated,
         "windowed": file.counts.windowed,
-        "packs_redone_in_float32": file.counts.redone_in_float32,
+        "redone_in_float32": file.counts.redone_in_float32,
         "device": file.origin.device,
         "attention": file.origin.attention,
         "dtype": file.identity.dtype,

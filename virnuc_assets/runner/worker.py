@@ -13,7 +13,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from virnuc_assets.errors import VirnucError
+from virnuc_assets.errors import SequenceError, VirnucError
 from virnuc_assets.runner.devices import CPU, bind
 from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.plan import Block
@@ -117,7 +117,11 @@ def work(connection: Connection, device: str, job: Job, digests: Digests, log_le
         while (block := connection.recv()) is not None:
             started = time.monotonic()
             identity = block_identity(job, digests, block)
-            embedded = encoder.embed(table.take(identity.rows()))
+            rows = identity.rows()
+            try:
+                embedded = encoder.embed(table.take(rows))
+            except SequenceError as error:
+                raise SequenceError(int(rows[error.row]), error.why, job.sequences) from error
             counts = Counts(
                 tokens=embedded.tokens,
                 slots=embedded.slots,

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from virnuc_assets.errors import StoreError
 from virnuc_assets.store.atomic import atomic_path
+from virnuc_assets.store.lock import sole_writer
 
 MANIFEST_FILE = "manifest.json"
 _STAGING = ".building"
@@ -29,22 +30,23 @@ def replaced_folder(directory: Path) -> Iterator[Path]:
     """
     staging = directory / _STAGING
     is_new = not directory.exists()
-    try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        yield staging
-        (directory / MANIFEST_FILE).unlink(missing_ok=True)
-        for file in sorted(staging.iterdir(), key=lambda file: file.name == MANIFEST_FILE):
-            file.replace(directory / file.name)
-    except OSError as error:
-        raise StoreError(
-            f"{directory}: cannot be written ({error.strerror or error}); choose another output "
-            "folder, change its permissions or free some space"
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if is_new and directory.is_dir() and not any(directory.iterdir()):
-            directory.rmdir()
+    with sole_writer(directory):
+        try:
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir()
+            yield staging
+            (directory / MANIFEST_FILE).unlink(missing_ok=True)
+            for file in sorted(staging.iterdir(), key=lambda file: file.name == MANIFEST_FILE):
+                file.replace(directory / file.name)
+        except OSError as error:
+            raise StoreError(
+                f"{directory}: cannot be written ({error.strerror or error}); choose another "
+                "output folder, change its permissions or free some space"
+            ) from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            if is_new and not any(directory.iterdir()):
+                directory.rmdir()
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:

@@ -19,7 +19,7 @@ from virnuc_assets.sequences.frames import FRAME_NAMES, open_frames
 from virnuc_assets.sequences.input_file import check_unchanged, identify
 from virnuc_assets.sequences.unique import total_letters, unique_longest_first
 from virnuc_assets.store.atomic import read_json, write_json
-from virnuc_assets.store.digests import sha256_file, sha256_json
+from virnuc_assets.store.digests import INDEX_DIGEST_KEY, sha256_file, sha256_json
 from virnuc_assets.store.sequence_table import write_sequence_table
 
 RECORDS_FILE = "records.parquet"
@@ -28,7 +28,6 @@ NUCLEOTIDES_FILE = "nucleotides.arrow"
 PROTEINS_FILE = "proteins.arrow"
 INDEX_SCHEMA = 1
 
-_DIGEST_KEY = "virnuc.index_digest"
 _CHUNK_INFIX = pa.scalar("_chunk_", pa.large_string())
 _NOTHING = pa.scalar("", pa.large_string())
 _log = logging.getLogger(__name__)
@@ -158,7 +157,8 @@ def _read(fasta: Path, chunk_length: int) -> tuple[pa.Table, pa.Table]:
         found = [_frames(batch, chunks, window) for window in windows(chunks)]
         n_frames = np.zeros(len(batch.ids), np.int64)
         for table in found:
-            np.add.at(n_frames, table["record"].to_numpy() - batch.first, 1)
+            of_batch = table["record"].to_numpy() - batch.first
+            n_frames += np.bincount(of_batch, minlength=len(batch.ids))
         columns = {
             "id": batch.ids,
             "length": np.diff(batch.offsets),
@@ -195,4 +195,4 @@ def _frames(batch: RecordBatch, chunks: Chunks, window: slice) -> pa.Table:
 
 def _write_table(path: Path, table: pa.Table, digest: str) -> None:
     table = table.add_column(0, "ordinal", pa.array(np.arange(table.num_rows)))
-    write_parquet(path, table.replace_schema_metadata({_DIGEST_KEY: digest}))
+    write_parquet(path, table.replace_schema_metadata({INDEX_DIGEST_KEY: digest}))

@@ -20,25 +20,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
     name holds the process id, so that two writers cannot share one.
 
     Raises:
-        StoreError: the folder cannot be made or written.
+        StoreError: the folder cannot be made or written, or the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
-    except OSError as error:
-        raise StoreError(
-            f"{path.parent}: cannot be written ({error.strerror}); choose another output folder "
-            "or change its permissions"
-        ) from error
-    try:
         yield temporary
         _fsync(temporary)
         temporary.replace(path)
         _fsync(path.parent)
-    except BaseException:
-        with suppress(FileNotFoundError):
+    except BaseException as error:
+        with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            raise StoreError(
+                f"{path}: cannot be written ({error.strerror or error}); free some space, change "
+                "the folder's permissions or choose another; what is finished is kept"
+            ) from error
         raise
 
 

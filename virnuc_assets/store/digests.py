@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+INDEX_DIGEST_KEY = "virnuc.index_digest"
+"""Metadata key of an index's tables: which index they belong to."""
+
 
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""

@@ -58,7 +58,7 @@ class Counts:
     windowed: int = 0
     """Sequences embedded in several windows."""
     redone_in_float32: int = 0
-    """Packs recomputed in float32 after a NaN or Inf in lower precision."""
+    """Sequences, or windows of one, recomputed in float32 after a NaN or Inf in lower precision."""
 
     def __add__(self, other: Counts) -> Counts:
         mine, theirs = asdict(self), asdict(other)

@@ -37,7 +37,7 @@ def is_fasta_name(path: Path) -> bool:
 def sample_name(path: Path) -> str:
     """A file's sample name: without its FASTA suffix, any other character than a letter, digit,
     `.`, `_` or `-` replaced by `_`."""
-    stem = path.name.removesuffix(".gz")
+    stem = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
     for suffix in FASTA_SUFFIXES:
         if stem.lower().endswith(suffix):
             stem = stem[: -len(suffix)]

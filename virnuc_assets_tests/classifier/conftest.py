@@ -12,6 +12,7 @@ import pytest
 
 from virnuc_assets.classifier.head import Head, HeadCard, load_head, save_head
 
+INDEX = {"virnuc.index_digest": "toy-index"}
 CARD = HeadCard(name="toy", label="toy", dna_dim=6, protein_dim=10, hidden_dim=8)
 
 
@@ -73,7 +74,7 @@ def make_index(tmp_path: Path) -> Callable[[Sequence[tuple[str, int, list[str]]]
                 "n_chunks": pl.Int64,
                 "n_frames": pl.Int64,
             },
-        ).write_parquet(directory / "records.parquet")
+        ).write_parquet(directory / "records.parquet", metadata=INDEX)
         pl.DataFrame(
             {
                 "ordinal": range(n),
@@ -93,7 +94,7 @@ def make_index(tmp_path: Path) -> Callable[[Sequence[tuple[str, int, list[str]]]
                 "nucleotide_row": pl.Int64,
                 "protein_row": pl.Int64,
             },
-        ).write_parquet(directory / "frames.parquet")
+        ).write_parquet(directory / "frames.parquet", metadata=INDEX)
         return directory
 
     return make

@@ -20,7 +20,7 @@ SAMPLE = [
     ("closed", 1, []),
     ("read", 1, ["1F1", "1F2", "1F3", "1R1", "1R2", "1R3"]),
 ]
-PROVENANCE = {"model": "demo (untrained)", "encoder.esm2": "tiny"}
+PROVENANCE = {"model": "demo (untrained)", "encoder.esm2": "tiny", "index_digest": "toy-index"}
 FILES = (
     "frames.parquet",
     "chunks.parquet",
@@ -203,17 +203,30 @@ def test_a_damaged_index_is_named(
             classify(tmp_path / "index", *make_rows(12), make_head(), tmp_path / "o", PROVENANCE)
         return str(caught.value)
 
-    assert "frames.parquet: no such file" in refused()
+    assert "records.parquet: no such file" in refused()
     index = make_index(SAMPLE)
+    metadata = {"virnuc.index_digest": PROVENANCE["index_digest"]}
     frames = pl.read_parquet(index / "frames.parquet")
-    frames.drop("protein_row").write_parquet(index / "frames.parquet")
+    frames.drop("protein_row").write_parquet(index / "frames.parquet", metadata=metadata)
     assert "has no column protein_row" in refused()
     (index / "frames.parquet").write_bytes(b"PAR1")
     assert "frames.parquet: cannot be read" in refused()
-    frames[:-1].write_parquet(index / "frames.parquet")
+    frames[:-1].write_parquet(index / "frames.parquet", metadata=metadata)
     assert "do not belong together" in refused()
-    frames.with_columns(record=pl.col("record") + 1).write_parquet(index / "frames.parquet")
+    frames.with_columns(record=pl.col("record") + 1).write_parquet(
+        index / "frames.parquet", metadata=metadata
+    )
     assert "do not belong together" in refused()
-    frames.write_parquet(index / "frames.parquet")
+    frames.write_parquet(index / "frames.parquet", metadata=metadata)
     (index / "records.parquet").unlink()
     assert "records.parquet: no such file" in refused()
+
+
+def test_tables_of_another_index_than_the_embeddings_are_refused(
+    make_index, make_rows, make_head, tmp_path
+):
+    index = make_index(SAMPLE)
+    other = PROVENANCE | {"index_digest": "another"}
+    with pytest.raises(StoreError, match=r"records\.parquet: belongs to another index"):
+        classify(index, *make_rows(12), make_head(), tmp_path / "out", other)
+    assert not (tmp_path / "out").exists()

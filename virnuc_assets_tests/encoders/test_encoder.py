@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from virnuc_assets.demo.models import LABEL, MODELS
 from virnuc_assets.encoders.attention import BACKENDS
 from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
-from virnuc_assets.errors import BackendError, InputError, RunnerError
+from virnuc_assets.errors import BackendError, SequenceError
 
 ENCODERS = {"esm2": "ACDEFGHIKLMNPQRSTVWY", "dnabert-s": "ACGT"}
 BUDGETS = [1024, 2048, 4096, 5000]
@@ -84,7 +84,7 @@ def test_no_sequences_give_no_rows(name, demo_encoder):
 
 @each_encoder
 def test_an_empty_sequence_is_named_by_its_row(name, demo_encoder):
-    with pytest.raises(InputError, match=r"sequence 2 \(counted from 0\) has no letters"):
+    with pytest.raises(SequenceError, match="row 2 cannot be embedded: it has no letters"):
         demo_encoder(name).embed(["ACGT", "AC", "", "A"])
 
 
@@ -166,9 +166,30 @@ def test_a_pack_that_overflows_float16_is_redone_in_float32_and_counted(
 
     half = load_encoder(dataclasses.replace(settings, dtype="float16")).embed(proteins)
 
-    assert half.redone_in_float32 == half.packs == 2
+    assert half.redone_in_float32 == len(proteins)
     assert "computed again in float32" in caplog.text
     assert np.array_equal(half.values, full.values)
+
+
+def test_a_neighbour_that_overflows_changes_no_bit_of_the_others(demo_with, sequences):
+    from virnuc_assets.encoders import alphabet
+
+    tryptophan = alphabet.TOKENS.index("W")
+
+    def enlarge(embedding: torch.Tensor) -> torch.Tensor:
+        # Finite in float32, infinite in half precision.
+        embedding[tryptophan] *= 1e6
+        return embedding
+
+    folder = demo_with("embeddings.word_embeddings.weight", enlarge)
+    encoder = load_encoder(EncoderSettings("esm2", folder, dtype="float16", token_budget=1024))
+    proteins = sequences([40, 50, 60], alphabet="ACDEFG")
+    alone = encoder.embed(proteins)
+    beside = encoder.embed([*proteins, "ACWCA"])
+    assert alone.redone_in_float32 == 0
+    assert beside.redone_in_float32 == 1
+    assert np.isfinite(beside.values).all()
+    assert np.array_equal(beside.values[:3], alone.values)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -184,7 +205,7 @@ def test_a_sequence_that_is_not_finite_in_float32_is_named_by_its_row(dtype, dem
     folder = demo_with("embeddings.word_embeddings.weight", poison)
     encoder = load_encoder(EncoderSettings("esm2", folder, dtype=dtype))
     proteins = sequences([40, 50, 60], alphabet="ACDEFG")
-    with pytest.raises(RunnerError, match=r"sequence 1 \(counted from 0\).*not finite"):
+    with pytest.raises(SequenceError, match=r"row 1 cannot .* is not finite"):
         encoder.embed([proteins[0], proteins[1] + "W", proteins[2]])
 
 

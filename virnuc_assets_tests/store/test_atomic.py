@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from virnuc_assets.errors import StoreError
@@ -27,7 +29,7 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
 def test_an_unwritable_folder_is_named(tmp_path):
     blocker = tmp_path / "file"
     blocker.touch()
-    with pytest.raises(StoreError, match=r"file/folder: cannot be written .*; choose another"):
+    with pytest.raises(StoreError, match=r"file/folder/x.json: cannot be written"):
         write_json(blocker / "folder" / "x.json", {})
 
 
@@ -40,3 +42,12 @@ def test_json_round_trip_and_clear_errors(tmp_path):
         read_json(path)
     with pytest.raises(StoreError, match=r"y\.json: no such file"):
         read_json(tmp_path / "y.json")
+
+
+def test_a_full_disk_is_explained_and_leaves_nothing_behind(tmp_path):
+    with (
+        pytest.raises(StoreError, match=r"x\.h5: cannot be written \(No space left.*free some"),
+        atomic_path(tmp_path / "x.h5"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not any(tmp_path.iterdir())

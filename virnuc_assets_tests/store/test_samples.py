@@ -21,6 +21,7 @@ from virnuc_assets.store.samples import (
     [
         ("reads.fa", "reads"),
         ("reads.fasta.gz", "reads"),
+        ("R.FA.GZ", "R"),
         ("Run 7 (final).FNA", "Run_7_final_"),
         ("a.b-c_d.fa.gz", "a.b-c_d"),
         ("up...to.fa", "up.to"),
