@@ -35,7 +35,7 @@ def ids_are_unique(context: dg.AssetCheckExecutionContext, store: Store) -> dg.A
 def index_counts_reconcile(
     context: dg.AssetCheckExecutionContext, store: Store
 ) -> dg.AssetCheckResult:
-    """The manifest's counts are what the tables hold, and every frame points into them."""
+    """The manifest's counts are what the tables hold; frames point to every row and no other."""
     index = store.layout.index(context.partition_key)
     manifest = read_manifest(index)
     found = (
@@ -44,6 +44,8 @@ def index_counts_reconcile(
             frames=pl.len(),
             nucleotides=pl.col("nucleotide_row").n_unique(),
             proteins=pl.col("protein_row").n_unique(),
+            highest_nucleotide=pl.col("nucleotide_row").max(),
+            highest_protein=pl.col("protein_row").max(),
         )
         .collect()
         .row(0, named=True)
@@ -58,6 +60,8 @@ def index_counts_reconcile(
         "frames": manifest.frames,
         "nucleotides": manifest.unique_nucleotides,
         "proteins": manifest.unique_proteins,
+        "highest_nucleotide": manifest.unique_nucleotides - 1 if manifest.frames else None,
+        "highest_protein": manifest.unique_proteins - 1 if manifest.frames else None,
         "records": manifest.records,
         "chunks": manifest.chunks,
     }
@@ -107,6 +111,8 @@ def digests_agree(context: dg.AssetCheckExecutionContext, store: Store) -> dg.As
         "index_digest": read_manifest(store.layout.index(name)).index_digest,
         "esm2_encoder_digest": embeddings.protein.files[0].identity.encoder_digest,
         "dnabert_s_encoder_digest": embeddings.dna.files[0].identity.encoder_digest,
+        "esm2_dtype": embeddings.protein.files[0].identity.dtype,
+        "dnabert_s_dtype": embeddings.dna.files[0].identity.dtype,
     }
     differing = [key for key, digest in there.items() if used[key] != digest]
     return dg.AssetCheckResult(passed=not differing, metadata={"differing": differing})

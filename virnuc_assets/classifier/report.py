@@ -37,9 +37,6 @@ class ReportSummary:
 
     path: Path
     model: str
-    n_records: int
-    n_viral_records: int
-    n_no_open_frame: int
 
 
 def write_report(prediction_dir: Path, output_dir: Path, title: str) -> ReportSummary:
@@ -72,14 +69,7 @@ def write_report(prediction_dir: Path, output_dir: Path, title: str) -> ReportSu
     path = output_dir / PAGE
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    counts = manifest["counts"]
-    return ReportSummary(
-        path=path,
-        model=manifest["model"],
-        n_records=counts["n_records"],
-        n_viral_records=counts["n_viral_records"],
-        n_no_open_frame=counts["n_no_open_frame"],
-    )
+    return ReportSummary(path=path, model=manifest["model"])
 
 
 def top_viral_records(prediction_dir: Path, rows: int) -> list[dict[str, Any]]:

@@ -125,8 +125,12 @@ def resolve_weights(encoder: EncoderName, setting: str) -> Weights:
 
 
 def is_available(name: str) -> bool:
-    """Whether the public model `name` is on this machine."""
-    return any(place.exists() for place in _places(name))
+    """Whether the public model `name` is on this machine, whole."""
+    try:
+        resolve_weights(encoder_of(name), name)
+    except WeightsError:
+        return False
+    return True
 
 
 def download(name: str) -> Weights:

@@ -37,7 +37,7 @@ class BlockDone:
 
 @dataclass(frozen=True)
 class ShardDone:
-    """A shard file is in place and verified."""
+    """A shard file is in place: just made from verified blocks, or found and verified."""
 
     shard: int
     path: str
