@@ -1,8 +1,4 @@
-"""The coordinator: finds what is left of a job, hands it out, assembles what is finished.
-
-A block file that exists and verifies is done; any other is made again. Resume, retry and a
-changed number of devices are all this one rule.
-"""
+"""The coordinator: hands out what is left of a job, assembles what is finished."""
 
 from __future__ import annotations
 
@@ -11,15 +7,14 @@ import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from virnuc_assets.encoders import catalog
-from virnuc_assets.errors import RunnerError, StoreError
+from virnuc_assets.errors import RunnerError
 from virnuc_assets.runner.events import (
     BlockDone,
-    Event,
     Failed,
     Progress,
     ShardDone,
@@ -27,8 +22,17 @@ from virnuc_assets.runner.events import (
     Warned,
 )
 from virnuc_assets.runner.job import Job
-from virnuc_assets.runner.plan import Block, plan_shard
+from virnuc_assets.runner.plan import Block
 from virnuc_assets.runner.pool import Died, LocalPool
+from virnuc_assets.runner.resume import (
+    Emit,
+    ShardState,
+    find_finished_blocks,
+    finished_shard,
+    plan_shards,
+    remove_leftovers,
+    sequences_done,
+)
 from virnuc_assets.runner.worker import (
     Broke,
     Digests,
@@ -38,21 +42,14 @@ from virnuc_assets.runner.worker import (
     block_identity,
     work,
 )
-from virnuc_assets.store.digests import sha256_file
 from virnuc_assets.store.embeddings import (
     EmbeddingFile,
-    Identity,
     assemble_shard,
-    block_path,
     blocks_directory,
-    shard_path,
-    verify,
 )
 from virnuc_assets.store.lock import sole_writer
-from virnuc_assets.store.sequence_table import SequenceTable
 
 _ATTEMPTS = 2
-Emit = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -61,27 +58,6 @@ class Outcome:
 
     done: tuple[int, ...]
     failed: tuple[int, ...]
-
-
-@dataclass
-class _Shard:
-    """A shard on its way."""
-
-    blocks: list[Block]
-    files: dict[int, EmbeddingFile] = field(default_factory=dict)
-    reused_blocks: int = 0
-    seconds: float = 0.0
-    """Device seconds spent on this shard in this run."""
-    tokens: int = 0
-    """Real tokens embedded in this run."""
-
-    @property
-    def sequences(self) -> int:
-        return self.blocks[-1].stop
-
-    @property
-    def pending(self) -> list[Block]:
-        return [block for block in self.blocks if block.block not in self.files]
 
 
 def run(job: Job, emit: Emit, worker: Callable[..., None] = work) -> Outcome:
@@ -102,18 +78,18 @@ def run(job: Job, emit: Emit, worker: Callable[..., None] = work) -> Outcome:
     )
     output = Path(job.output)
     with sole_writer(output, lambda text: emit(Warned(text))):
-        shards = _plan(job)
-        _remove_leftovers(job)
+        shards = plan_shards(job)
+        remove_leftovers(job)
         done: dict[int, EmbeddingFile] = {}
         for number, shard in shards.items():
-            if (finished := _finished_shard(job, digests, shard, number, emit)) is not None:
+            if (finished := finished_shard(job, digests, shard, number, emit)) is not None:
                 done[number] = finished
             else:
-                _find_finished_blocks(job, digests, shard, emit)
+                find_finished_blocks(job, digests, shard, emit)
         emit(
             Started(
                 sequences=sum(shard.sequences for shard in shards.values()),
-                sequences_done=_sequences_done(shards, done),
+                sequences_done=sequences_done(shards, done),
                 blocks=sum(len(shard.blocks) for shard in shards.values()),
                 blocks_done=sum(
                     len(shard.blocks) if number in done else len(shard.files)
@@ -138,7 +114,7 @@ class _Embedding:
         self,
         job: Job,
         digests: Digests,
-        shards: dict[int, _Shard],
+        shards: dict[int, ShardState],
         done: dict[int, EmbeddingFile],
         emit: Emit,
         worker: Callable[..., None],
@@ -273,13 +249,13 @@ class _Embedding:
         elapsed = time.monotonic() - (self.started_at or 0.0)
         left = sum(block.letters for block in (*self.queue, *self.handed.values()))
         return Progress(
-            sequences_done=_sequences_done(self.shards, self.done),
+            sequences_done=sequences_done(self.shards, self.done),
             sequences=sum(shard.sequences for shard in self.shards.values()),
             tokens_per_second=self.tokens / elapsed,
             eta_seconds=elapsed * left / self.letters if self.letters else None,
         )
 
-    def _assemble_if_whole(self, number: int, shard: _Shard) -> None:
+    def _assemble_if_whole(self, number: int, shard: ShardState) -> None:
         if shard.pending:
             return
         output = Path(self.job.output)
@@ -294,73 +270,6 @@ class _Embedding:
         if shard.seconds:
             metadata["tokens_per_second"] = shard.tokens / shard.seconds
         self.emit(ShardDone(number, str(file.path), reused=False, metadata=metadata))
-
-
-def _plan(job: Job) -> dict[int, _Shard]:
-    path = Path(job.sequences)
-    table = SequenceTable(path)
-    if sha256_file(path) != job.sequences_sha256:
-        raise StoreError(
-            f"{path}: is not the sequence table its index describes (SHA-256 differs); "
-            "make the index again"
-        )
-    lengths = table.lengths()
-    if job.block_letters is None:
-        raise ValueError("an unresolved job")
-    return {
-        number: _Shard(
-            plan_shard(lengths, number, job.n_shards, job.block_sequences, job.block_letters)
-        )
-        for number in job.shards
-    }
-
-
-def _finished_shard(
-    job: Job, digests: Digests, shard: _Shard, number: int, emit: Emit
-) -> EmbeddingFile | None:
-    output = Path(job.output)
-    whole = block_identity(job, digests, Block(number, 0, 0, shard.sequences, 0))
-    file = _verified(shard_path(output, number, job.n_shards), whole, emit)
-    if file is not None:
-        # A run that was killed between publishing the shard and removing its blocks leaves them.
-        shutil.rmtree(blocks_directory(output, number, job.n_shards), ignore_errors=True)
-    return file
-
-
-def _find_finished_blocks(job: Job, digests: Digests, shard: _Shard, emit: Emit) -> None:
-    for block in shard.blocks:
-        path = block_path(Path(job.output), block.shard, job.n_shards, block.block)
-        file = _verified(path, block_identity(job, digests, block), emit)
-        if file is not None:
-            shard.files[block.block] = file
-            shard.reused_blocks += 1
-
-
-def _verified(path: Path, identity: Identity, emit: Emit) -> EmbeddingFile | None:
-    if not path.exists():
-        return None
-    try:
-        return verify(path, identity)
-    except StoreError as error:
-        emit(Warned(f"{error}; it is made again"))
-        return None
-
-
-def _sequences_done(shards: dict[int, _Shard], done: dict[int, EmbeddingFile]) -> int:
-    return sum(
-        shard.sequences
-        if number in done
-        else sum(block.stop - block.start for block in shard.blocks if block.block in shard.files)
-        for number, shard in shards.items()
-    )
-
-
-def _remove_leftovers(job: Job) -> None:
-    output = Path(job.output)
-    folders = [blocks_directory(output, number, job.n_shards) for number in job.shards]
-    for folder in (output, *folders):
-        for temporary in folder.glob(".*.tmp"):
-            temporary.unlink(missing_ok=True)
 
 
 def shard_metadata(file: EmbeddingFile) -> dict[str, Any]:
