@@ -19,13 +19,14 @@ check: .venv/installed ## formatting, lint, types, layers, definitions
 	$(BIN)/lint-imports
 	$(BIN)/dagster definitions validate
 	$(BIN)/dg check defs
+	$(BIN)/dg list defs > /dev/null
 
 ui: .venv/installed ## webserver and daemon on http://127.0.0.1:3000
 	@mkdir -p data
 	$(BIN)/dagster dev --host 127.0.0.1 --port 3000
 
-clean: ## remove the environment and all state
-	rm -rf .venv data
+clean: ## remove the environment; samples and results in data/ stay
+	rm -rf .venv
 
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, $(PYTHON) is {v[0]}.{v[1]}; call make PYTHON=python3.12")'

@@ -94,7 +94,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
         "devices": next(event for event in events if isinstance(event, Started)).devices,
         "tokens": tokens,
         "packing_efficiency": tokens / sum(s["tokens"] / s["packing_efficiency"] for s in shards),
-        "packs_redone_in_float32": sum(s["packs_redone_in_float32"] for s in shards),
+        "redone_in_float32": sum(s["redone_in_float32"] for s in shards),
         "wall_s": wall,
         "wall_without_start_s": compute,
         "tokens_per_s": tokens / wall,

@@ -109,10 +109,10 @@ def digests_agree(context: dg.AssetCheckExecutionContext, store: Store) -> dg.As
         return dg.AssetCheckResult(passed=False, metadata={"problem": str(error)})
     there = {
         "index_digest": read_manifest(store.layout.index(name)).index_digest,
-        "esm2_encoder_digest": embeddings.protein.files[0].identity.encoder_digest,
-        "dnabert_s_encoder_digest": embeddings.dna.files[0].identity.encoder_digest,
-        "esm2_dtype": embeddings.protein.files[0].identity.dtype,
-        "dnabert_s_dtype": embeddings.dna.files[0].identity.dtype,
+        "esm2_encoder_digest": embeddings.protein.identity.encoder_digest,
+        "dnabert_s_encoder_digest": embeddings.dna.identity.encoder_digest,
+        "esm2_dtype": embeddings.protein.identity.dtype,
+        "dnabert_s_dtype": embeddings.dna.identity.dtype,
     }
     differing = [key for key, digest in there.items() if used[key] != digest]
     return dg.AssetCheckResult(passed=not differing, metadata={"differing": differing})

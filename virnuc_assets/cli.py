@@ -9,6 +9,7 @@ What only some commands need is imported by these: the shell answers at once.
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -135,9 +136,10 @@ def embed(
         devices=device_list(device, "--device"),
     )
     catalog.resolve_weights(encoder, encoding.weights)
-    job = embed_fasta.plan(fasta, output, encoding)
-    (shard,) = console.follow(client.stream(job), fasta.name)
-    records = embed_fasta.collect(job, output)
+    with embed_fasta.sole_work(fasta, output, console.warn):
+        job = embed_fasta.plan(fasta, output, encoding)
+        (shard,) = console.follow(client.stream(job), fasta.name)
+        records = embed_fasta.collect(job, output)
     facts = shard.metadata
     console.result(
         f"{output}: {records} records, {facts['rows']} unique sequences, {facts['tokens']} tokens, "
@@ -162,11 +164,15 @@ def predict(
     check_models_go_together()
     configured = from_environment()
     models = dataclasses.replace(
-        configured.models, chunk_length=chunk_length, gpus=device_list(device, "--device")
+        configured.models,
+        chunk_length=chunk_length,
+        gpus=device_list(device, "--device"),
+        # Heads are imported into the deployment's store, not into this call's output.
+        head=str(pipeline.head_folder(Layout(configured.store), configured.models.head)),
     )
-    head = pipeline.check_models(Layout(configured.store), models)
     settings = Settings(output.absolute(), configured.n_shards, models)
-    failures = predict_fasta.predict_files(fasta, settings, head)
+    pipeline.check_models(Layout(settings.store), models)
+    failures = predict_fasta.predict_files(fasta, settings)
     if failures:
         bad = len({failure.file for failure in failures})
         listed = settings.store / predict_fasta.FAILURES_FILE
@@ -226,18 +232,24 @@ def heads_import(
     file: Annotated[Path, typer.Argument(help="Pickled MLPClassifier (.pth) of the original.")],
     name: Annotated[str | None, typer.Option(help="Name of the head; the file's stem.")] = None,
     chunk_length: Annotated[
-        int | None, typer.Option(help="Chunk length it was trained for: 300 or 500.")
+        int | None,
+        typer.Option(help="Bases in the chunks it was trained on; from a name like 500_model.pth."),
     ] = None,
+    dna_dim: Annotated[
+        int, typer.Option(help="How many of its inputs are DNABERT-S's; ESM-2 has the rest.")
+    ] = 768,
 ) -> None:
     """Convert a head of the original tool; nothing in the file is executed."""
     from virnuc_assets.classifier.import_pth import import_pth
 
     head = check_name(name or sample_name(file.with_suffix("")))
     folder = Layout(from_environment().store).heads / head
-    card = import_pth(file, folder, head, chunk_length=chunk_length)
+    length = chunk_length or _length_in_name(file)
+    card = import_pth(file, folder, head, dna_dim=dna_dim, chunk_length=length)
     console.result(
         f"{folder}: {card.dna_dim} (DNABERT-S) + {card.protein_dim} (ESM-2) → {card.hidden_dim} "
-        f"→ 2; use it with VIRNUC_HEAD={head}, beside VIRNUC_ESM2 and VIRNUC_DNABERT_S"
+        f"→ 2, for chunks of {length} bases; use it with VIRNUC_HEAD={head}, beside VIRNUC_ESM2 "
+        "and VIRNUC_DNABERT_S"
     )
 
 
@@ -335,6 +347,18 @@ def _usage(error: TyperException) -> str:
         error.format_message().replace("Value error, ", "").replace(". Choose", ", choose").split()
     ).rstrip(".")
     return f"{command}: {message[:1].lower()}{message[1:]}; see {command} --help"
+
+
+def _length_in_name(file: Path) -> int:
+    # The original's heads are called 300_model.pth and 500_model.pth. A head used on chunks of
+    # another length gives numbers that look right.
+    found = re.match(r"(300|500)_", file.name)
+    if found is None:
+        raise InputError(
+            f"{file}: its name does not say which chunk length it was trained on; give "
+            "--chunk-length 300 or 500"
+        )
+    return int(found[1])
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from virnuc_assets import __version__
 from virnuc_assets.classifier.head_files import CARD_FILE, HeadCard, read_card
 from virnuc_assets.encoders import catalog
 from virnuc_assets.encoders.catalog import EncoderName
-from virnuc_assets.errors import WeightsError
+from virnuc_assets.errors import StoreError, WeightsError
 from virnuc_assets.runner.job import Encoding, Job
 from virnuc_assets.sequences.index import (
     NUCLEOTIDES_FILE,
@@ -23,7 +23,7 @@ from virnuc_assets.sequences.index import (
     read_manifest,
 )
 from virnuc_assets.settings import Models
-from virnuc_assets.store.embeddings import EmbeddingFile, ShardedEmbeddings
+from virnuc_assets.store.embeddings import ShardedEmbeddings
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.lock import sole_writer
 from virnuc_assets.store.samples import registered
@@ -109,55 +109,53 @@ def open_embeddings(layout: Layout, name: str, n_shards: int) -> SampleEmbedding
     return SampleEmbeddings(dna=of("dnabert-s"), protein=of("esm2"))
 
 
-def predict_sample(layout: Layout, name: str, n_shards: int, head: Path) -> PredictionSummary:
-    """Score a sample's frames with the head in folder `head` and write its results.
+def predict_sample(layout: Layout, name: str, n_shards: int, models: Models) -> PredictionSummary:
+    """Score a sample's frames with the head of `models` and write its results.
 
     Raises:
-        StoreError: an index or a shard is missing, or they do not belong together.
-        WeightsError: the head does not fit the embeddings.
+        StoreError: an index or a shard is missing, they do not belong together, or they were made
+            with other settings than `models`.
+        WeightsError: the head is missing or does not fit the embeddings.
     """
     from virnuc_assets.classifier.head import load_head
     from virnuc_assets.classifier.predict import classify
 
-    loaded = load_head(head)
+    head = load_head(head_folder(layout, models.head))
+    index, results = layout.index(name), layout.predictions(name)
     # Neither the index nor the results change hands while frames are paired with embeddings.
-    with sole_writer(layout.index(name)), sole_writer(layout.predictions(name)):
-        manifest = read_manifest(layout.index(name))
+    with sole_writer(index), sole_writer(results):
+        manifest = read_manifest(index)
+        if manifest.chunk_length != models.chunk_length:
+            raise StoreError(
+                f"{index}: is cut into chunks of {manifest.chunk_length}, and the settings say "
+                f"{models.chunk_length}; materialise the index again, or set VIRNUC_CHUNK_LENGTH"
+            )
+        check_chunk_length(head.card, manifest.chunk_length)
         embeddings = open_embeddings(layout, name, n_shards)
-        check_chunk_length(loaded.card, manifest.chunk_length)
-        dna, protein = embeddings.dna.files[0], embeddings.protein.files[0]
+        _check_encoder("dnabert-s", embeddings.dna, name, models)
+        _check_encoder("esm2", embeddings.protein, name, models)
+        dna, protein = embeddings.dna.origin, embeddings.protein.origin
         provenance = {
-            "model": model_label(protein.origin.model, dna.origin.model, loaded.card.label),
+            "model": model_label(protein.model, dna.model, head.card.label),
             "sample": name,
             "tool_version": __version__,
             "input_sha256": manifest.input_sha256,
             "index_digest": manifest.index_digest,
             "chunk_length": str(manifest.chunk_length),
-            "head_digest": loaded.digest,
-            **_provenance("dnabert_s", dna),
-            **_provenance("esm2", protein),
+            "head_digest": head.digest,
+            **_provenance("dnabert_s", embeddings.dna),
+            **_provenance("esm2", embeddings.protein),
         }
-        return classify(
-            layout.index(name),
-            embeddings.dna,
-            embeddings.protein,
-            loaded,
-            layout.predictions(name),
-            provenance,
-        )
+        return classify(index, embeddings.dna, embeddings.protein, head, results, provenance)
 
 
-def check_models(layout: Layout, models: Models) -> Path:
+def check_models(layout: Layout, models: Models) -> None:
     """Check, before anything is embedded, that encoders and head are there and fit together.
-
-    Returns:
-        The head's folder.
 
     Raises:
         WeightsError: weights or head are missing, or do not fit.
     """
-    folder = head_folder(layout, models.head)
-    card = read_card(folder)
+    card = read_card(head_folder(layout, models.head))
     check_chunk_length(card, models.chunk_length)
     dims: dict[EncoderName, int] = {"dnabert-s": card.dna_dim, "esm2": card.protein_dim}
     for encoder, wanted in dims.items():
@@ -168,7 +166,6 @@ def check_models(layout: Layout, models: Models) -> Path:
                 f"head {card.name}: takes {encoder} embeddings of {wanted} dimensions and "
                 f"{weights.label} gives {dim}; use the encoder it was trained with or another head"
             )
-    return folder
 
 
 def check_chunk_length(card: HeadCard, chunk_length: int) -> None:
@@ -208,12 +205,29 @@ def head_folder(layout: Layout, head: str) -> Path:
     )
 
 
-def _provenance(prefix: str, file: EmbeddingFile) -> dict[str, str]:
+def _check_encoder(
+    encoder: EncoderName, embeddings: ShardedEmbeddings, name: str, models: Models
+) -> None:
+    encoding = models.encoding(encoder)
+    weights = catalog.resolve_weights(encoder, encoding.weights)
+    digest = catalog.encoder_digest(
+        encoder, catalog.weights_digest(weights), encoding.long_sequences
+    )
+    if digest != embeddings.identity.encoder_digest:
+        raise StoreError(
+            f"sample {name}: its {encoder} embeddings were made with {embeddings.origin.model}, "
+            f"and the settings say {weights.label} ({weights.path}); materialise the embeddings "
+            "again, or set the weights they are of"
+        )
+
+
+def _provenance(prefix: str, embeddings: ShardedEmbeddings) -> dict[str, str]:
+    identity, origin = embeddings.identity, embeddings.origin
     return {
-        f"{prefix}_model": file.origin.model,
-        f"{prefix}_weights_digest": file.origin.weights_digest,
-        f"{prefix}_encoder_digest": file.identity.encoder_digest,
-        f"{prefix}_dtype": file.identity.dtype,
-        f"{prefix}_attention": file.origin.attention,
-        f"{prefix}_device": file.origin.device,
+        f"{prefix}_model": origin.model,
+        f"{prefix}_weights_digest": origin.weights_digest,
+        f"{prefix}_encoder_digest": identity.encoder_digest,
+        f"{prefix}_dtype": identity.dtype,
+        f"{prefix}_attention": origin.attention,
+        f"{prefix}_device": origin.device,
     }

@@ -19,6 +19,7 @@ from virnuc_assets.sequences.input_file import identify
 from virnuc_assets.settings import ENCODERS, Settings
 from virnuc_assets.store.atomic import atomic_path
 from virnuc_assets.store.layout import Layout
+from virnuc_assets.store.lock import sole_writer
 from virnuc_assets.store.samples import register, sample_name
 
 FAILURES_FILE = "failed.tsv"
@@ -33,7 +34,7 @@ class Failure:
     reason: str
 
 
-def predict_files(files: list[Path], settings: Settings, head: Path) -> list[Failure]:
+def predict_files(files: list[Path], settings: Settings) -> list[Failure]:
     """Call the records of `files`, one sample each, into `settings.store`.
 
     All files are indexed before the first is embedded: a broken one is told in seconds and not
@@ -63,14 +64,17 @@ def predict_files(files: list[Path], settings: Settings, head: Path) -> list[Fai
             failures.append(Failure(name, str(path), str(error)))
     for name, path in indexed.items():
         try:
-            _predict(layout, name, settings, head)
+            _predict(layout, name, path, settings)
         except VirnucError as error:
             console.fail(str(error))
             failures.append(Failure(name, str(path), str(error)))
         except console.RunFailed as error:
             console.fail_run(error)
             failures += [Failure(name, str(path), reason) for reason in error.reasons]
-    _write_failures(settings.store / FAILURES_FILE, failures)
+    try:
+        _write_failures(settings.store / FAILURES_FILE, failures)
+    except StoreError as error:
+        console.fail(str(error))
     return failures
 
 
@@ -99,7 +103,15 @@ def _index_there(folder: Path, path: Path, chunk_length: int) -> IndexManifest |
     return manifest if made_from == wanted else None
 
 
-def _predict(layout: Layout, name: str, settings: Settings, head: Path) -> None:
+def _predict(layout: Layout, name: str, path: Path, settings: Settings) -> None:
+    # Another call on the same sample waits, and indexes again if this one cut it differently.
+    with sole_writer(layout.sample(name).parent, console.warn):
+        if _index_there(layout.index(name), path, settings.models.chunk_length) is None:
+            pipeline.index_sample(layout, name, settings.models.chunk_length)
+        _embed_and_call(layout, name, settings)
+
+
+def _embed_and_call(layout: Layout, name: str, settings: Settings) -> None:
     from virnuc_assets.classifier.report import write_report
 
     shards = tuple(range(settings.n_shards))
@@ -109,7 +121,7 @@ def _predict(layout: Layout, name: str, settings: Settings, head: Path) -> None:
         console.follow(client.stream(job), f"{name}, {encoder}")
     results = layout.predictions(name)
     with console.stage(f"{name}: calling records"):
-        pipeline.predict_sample(layout, name, settings.n_shards, head)
+        pipeline.predict_sample(layout, name, settings.n_shards, settings.models)
         report = write_report(results, layout.report(name), title=name)
     console.print_calls(results, name)
     console.files_made({"calls and scores": results, "report": report.path})

@@ -31,8 +31,7 @@ def predictions(
     """Which of the sample's records are viral, with the scores of every frame and chunk."""
     name = context.partition_key
     with explained():
-        head = pipeline.head_folder(store.layout, models.head)
-        summary = pipeline.predict_sample(store.layout, name, N_SHARDS, head)
+        summary = pipeline.predict_sample(store.layout, name, N_SHARDS, models.as_settings())
     folder = store.layout.predictions(name)
     return dg.MaterializeResult(
         metadata={

@@ -15,7 +15,6 @@ from virnuc_assets.runner.events import Event, Warned
 from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.plan import Block, plan_shard
 from virnuc_assets.runner.worker import Digests, block_identity
-from virnuc_assets.store.digests import sha256_file
 from virnuc_assets.store.embeddings import (
     EmbeddingFile,
     Identity,
@@ -58,13 +57,8 @@ def plan_shards(job: Job) -> dict[int, ShardState]:
     Raises:
         StoreError: the sequence table is missing, or not the one the job was made for.
     """
-    path = Path(job.sequences)
-    table = SequenceTable(path)
-    if sha256_file(path) != job.sequences_sha256:
-        raise StoreError(
-            f"{path}: is not the sequence table its index describes (SHA-256 differs); "
-            "make the index again"
-        )
+    table = SequenceTable(Path(job.sequences))
+    table.verify(job.sequences_sha256)
     lengths = table.lengths()
     if job.block_letters is None:
         raise ValueError("an unresolved job")

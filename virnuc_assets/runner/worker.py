@@ -113,6 +113,8 @@ def work(connection: Connection, device: str, job: Job, digests: Digests, log_le
             long_sequences=about.long_sequences,
         )
         table = SequenceTable(Path(job.sequences))
+        # Again, in every worker: the index may have been renewed since the coordinator looked.
+        table.verify(job.sequences_sha256)
         connection.send(Ready())
         while (block := connection.recv()) is not None:
             started = time.monotonic()

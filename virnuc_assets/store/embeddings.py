@@ -227,17 +227,14 @@ def verify_contents(path: Path) -> EmbeddingFile:
     return read
 
 
-def assemble_shard(
-    directory: Path, identity: Identity, blocks: Sequence[EmbeddingFile], dim: int
-) -> EmbeddingFile:
-    """Join a shard's verified blocks (in order) into its shard file, at constant memory."""
-    origins = [asdict(block.origin) for block in blocks]
+def merge_origins(files: Sequence[EmbeddingFile]) -> Origin:
+    """One origin for several files, which may have been made on different devices."""
+    origins = [asdict(file.origin) for file in files]
 
     def merged(name: str) -> str:
-        # Blocks of one shard may have been made on different devices.
         return ", ".join(sorted({origin[name] for origin in origins}))
 
-    origin = Origin(
+    return Origin(
         model=merged("model"),
         weights_digest=merged("weights_digest"),
         device=merged("device"),
@@ -246,6 +243,12 @@ def assemble_shard(
         long_sequences=merged("long_sequences"),
     )
 
+
+def assemble_shard(
+    directory: Path, identity: Identity, blocks: Sequence[EmbeddingFile], dim: int
+) -> EmbeddingFile:
+    """Join a shard's verified blocks (in order) into its shard file, at constant memory."""
+
     def pieces() -> Iterable[np.ndarray]:
         for block in blocks:
             with h5py.File(block.path, "r") as file:
@@ -253,21 +256,22 @@ def assemble_shard(
 
     counts = sum((block.counts for block in blocks), Counts())
     path = shard_path(directory, identity.shard, identity.n_shards)
-    return write_embeddings(path, identity, origin, counts, dim, pieces())
+    return write_embeddings(path, identity, merge_origins(blocks), counts, dim, pieces())
 
 
 class ShardedEmbeddings:
     """All shards of one encoder of one sample, read by row of the sequence table."""
 
     def __init__(self, directory: Path, n_shards: int, n_rows: int, index_digest: str) -> None:
-        """Open every shard and check that all were made from the same index and encoder.
+        """Open every shard; check that each is whole and all are of the same index and encoder.
 
-        An older shard can still count as materialised, so nothing is taken on trust here.
+        An older shard can still count as materialised, and a file can rot, so nothing is taken on
+        trust here: every file is read once in full.
 
         Raises:
             StoreError: a shard is missing, damaged, of another index, or disagrees with the rest.
         """
-        self.files = [read_attributes(shard_path(directory, s, n_shards)) for s in range(n_shards)]
+        self.files = [verify_contents(shard_path(directory, s, n_shards)) for s in range(n_shards)]
         first = self.files[0]
         for shard, file in enumerate(self.files):
             wanted = Identity(
@@ -296,6 +300,16 @@ class ShardedEmbeddings:
             of_shard = np.flatnonzero(shards == shard)
             values[of_shard] = mapped[positions[of_shard]]
         return values
+
+    @property
+    def identity(self) -> Identity:
+        """The first shard's identity; index, encoder and precision are those of all."""
+        return self.files[0].identity
+
+    @property
+    def origin(self) -> Origin:
+        """Where the numbers come from, over all shards."""
+        return merge_origins(self.files)
 
     @property
     def counts(self) -> Counts:

@@ -24,20 +24,35 @@ def sole_writer(directory: Path, tell: Callable[[str], None] = _log.warning) -> 
     Raises:
         StoreError: the folder cannot be made or opened.
     """
+    while True:
+        descriptor = _open(directory)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                tell(f"{directory}: another process is writing to this folder; waiting for it")
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not _is_still(directory, descriptor):
+                continue  # who held it removed the folder: lock the new one
+            yield
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _open(directory: Path) -> int:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory, os.O_RDONLY)
+        return os.open(directory, os.O_RDONLY)
     except OSError as error:
         raise StoreError(
             f"{directory}: cannot be written ({error.strerror}); choose another output folder or "
             "change its permissions"
         ) from error
+
+
+def _is_still(directory: Path, descriptor: int) -> bool:
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tell(f"{directory}: another process is writing to this folder; waiting for it")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        return os.path.samestat(directory.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -14,6 +14,7 @@ import pyarrow.ipc
 
 from virnuc_assets.errors import StoreError
 from virnuc_assets.store.atomic import atomic_path
+from virnuc_assets.store.digests import sha256_file
 
 COLUMN = "sequence"
 _BATCH_ROWS = 1 << 16
@@ -26,8 +27,15 @@ def write_sequence_table(path: Path, sequences: pa.Array | pa.ChunkedArray) -> N
         writer.write_table(table, max_chunksize=_BATCH_ROWS)
 
 
+FileIdentity = tuple[int, int, int, int]
+
+
 class SequenceTable:
-    """A sequence table opened for reading; nothing is loaded before it is asked for."""
+    """A sequence table opened for reading; nothing is loaded before it is asked for.
+
+    `identity` tells this very file from one that took its name later: device, inode, size and time
+    of change. Tables are replaced, never rewritten, so what is mapped stays what it was.
+    """
 
     def __init__(self, path: Path) -> None:
         """Map `path`.
@@ -37,7 +45,10 @@ class SequenceTable:
         """
         self.path = path
         try:
+            self.identity = _identity(path)
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            if _identity(path) != self.identity:
+                raise StoreError(f"{path}: was replaced while it was opened; start again")
             self._sequences: pa.ChunkedArray = table.column(COLUMN)
         except FileNotFoundError as error:
             raise StoreError(
@@ -47,6 +58,18 @@ class SequenceTable:
             raise StoreError(
                 f"{path}: is not a sequence table ({error}); make the index again"
             ) from error
+
+    def verify(self, sha256: str) -> None:
+        """Check that this file is the one with digest `sha256`.
+
+        Raises:
+            StoreError: it is not, or another file has taken its name.
+        """
+        if sha256_file(self.path) != sha256 or _identity(self.path) != self.identity:
+            raise StoreError(
+                f"{self.path}: is not the sequence table its index describes (SHA-256 differs); "
+                "make the index again"
+            )
 
     def __len__(self) -> int:
         return len(self._sequences)
@@ -59,3 +82,8 @@ class SequenceTable:
     def take(self, rows: np.ndarray) -> list[str]:
         """The sequences at `rows` (int64), in that order."""
         return self._sequences.take(pa.array(rows, pa.int64())).to_pylist()
+
+
+def _identity(path: Path) -> FileIdentity:
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from virnuc_assets_tests.cli.process import COMMAND, environment
+
 REPOSITORY = Path(__file__).parents[2]
-COMMAND = (sys.executable, "-m", "virnuc_assets.cli")
-
 Virnuc = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def environment(**settings: str) -> dict[str, str]:
-    """This process's environment without the settings of a deployment, and with `settings`."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("VIRNUC_", "DAGSTER_"))
-    }
-    return {**kept, **settings}
 
 
 @pytest.fixture(scope="session")

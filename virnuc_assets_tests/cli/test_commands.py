@@ -185,13 +185,16 @@ def test_a_sample_that_cannot_be_added(home, arguments, sentence, refused, dna, 
 
 
 def test_an_imported_head_is_listed(virnuc, original):
-    made = virnuc("heads", "import", original / "module.pth", "--name", "lab")
+    made = virnuc(
+        "heads", "import", original / "module.pth", "--name", "lab", "--chunk-length", 500
+    )
     assert made.returncode == 0
-    assert "768 (DNABERT-S) + 2560 (ESM-2) → 512 → 2; use it with VIRNUC_HEAD=lab" in made.stdout
+    assert (
+        "768 (DNABERT-S) + 2560 (ESM-2) → 512 → 2, for chunks of 500 bases; "
+        "use it with VIRNUC_HEAD=lab" in made.stdout
+    )
     listed = virnuc("heads", "list").stdout.splitlines()
-    assert [line.split() for line in listed[2:]] == [
-        ["lab", "lab", "not", "stated", "768", "+", "2560"]
-    ]
+    assert [line.split() for line in listed[2:]] == [["lab", "lab", "500", "768", "+", "2560"]]
 
 
 def test_models_list_names_public_and_configured_models(virnuc, tmp_path):
@@ -214,3 +217,8 @@ def test_doctor_fails_on_a_problem_and_says_what_to_do(virnuc, dna):
     assert "problem" in rows["store"]
     assert "demo (untrained): scores mean nothing" in rows["dnabert-s"]
     assert "DAGSTER_HOME is not set" in rows["Dagster"]
+
+
+def test_a_head_that_does_not_state_its_chunk_length_is_asked_for_it(refused, original):
+    said = refused("heads", "import", original / "module.pth")
+    assert said.endswith("give --chunk-length 300 or 500")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from argparse import Namespace
 
 import h5py
@@ -10,6 +11,9 @@ import pytest
 import torch
 
 from virnuc_assets import __version__
+from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
+from virnuc_assets.settings import DEMO_DATA
+from virnuc_assets_tests.cli.process import COMMAND, environment
 
 TOLERANCE = 1e-5
 RESIDUES = list("ACDEFGHIKLMNPQRSTVWY")
@@ -100,3 +104,34 @@ def test_weights_of_the_wrong_shape_are_one_sentence(refused, proteins, fair_esm
     assert "wrong.pt: " in said
     assert "layers.2.fc1.weight should have shape (1280, 320) and has (7, 320)" in said
     assert not (tmp_path / "out.h5").exists()
+
+
+def test_two_calls_on_one_output_take_turns(tmp_path):
+    """Each output belongs to the call that finished last, ids and embeddings together."""
+    files = {"a": ["MKV", "LLAGT"], "b": ["WWYYK", "CCHRDE"]}
+    for name, sequences in files.items():
+        records = "".join(f">{name}{i}\n{s}\n" for i, s in enumerate(sequences))
+        (tmp_path / f"{name}.fa").write_text(records)
+    calls = {
+        name: subprocess.Popen(
+            [*COMMAND, "embed", f"{name}.fa", "-o", "x.h5", "--encoder", "esm2", "--device", "cpu"],
+            cwd=tmp_path,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name in files
+    }
+    said = {name: call.communicate()[0] for name, call in calls.items()}
+    assert [call.returncode for call in calls.values()] == [0, 0], said
+    assert "is writing to this folder; waiting for it" in "".join(said.values())
+    encoder = load_encoder(EncoderSettings("esm2", str(DEMO_DATA / "models" / "esm2")))
+    with h5py.File(tmp_path / "x.h5") as file:
+        ids = file["sequence_ids"].asstr()[:].tolist()
+        owner = ids[0][0]
+        assert ids == [f"{owner}0", f"{owner}1"]
+        expected = encoder.embed(files[owner]).values
+        assert np.abs(file["embeddings"][:] - expected).max() <= TOLERANCE
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.fa", "b.fa", "x.h5"]

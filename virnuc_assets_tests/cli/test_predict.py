@@ -21,7 +21,7 @@ import pytest
 from virnuc_assets.settings import DEMO_DATA
 from virnuc_assets.store.atomic import read_json
 from virnuc_assets.store.digests import sha256_file
-from virnuc_assets_tests.cli.conftest import COMMAND, environment
+from virnuc_assets_tests.cli.process import COMMAND, environment
 
 UNTRAINED = "demo (untrained)"
 CLOSED = ">closed\nTAACTAACTAACTAACTAACTTAGTTAGTTAGTTAGTTAG\n"

@@ -1,10 +1,12 @@
 """A deployment of one's own: a store, a real Dagster instance, and the definitions on them."""
 
+from dataclasses import asdict
+
 import dagster as dg
 
 from virnuc_assets.definitions import build_defs
 from virnuc_assets.partitions import N_SHARDS
-from virnuc_assets.resources import Store
+from virnuc_assets.resources import Models, Store
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.samples import register
 
@@ -31,6 +33,12 @@ class Deployment:
         self.layout = Layout(root / "store")
         self.instance = instance
         self.defs = build_defs({"store": Store(root=str(self.layout.root))})
+
+    def configure(self, models):
+        """From now on, run with other models (a `settings.Models`)."""
+        store = Store(root=str(self.layout.root))
+        fields = {**asdict(models), "gpus": list(models.gpus)}
+        self.defs = build_defs({"store": store, "models": Models(**fields)})
 
     def add(self, name, text=FASTA):
         fasta = self.root / f"{name}.fa"

@@ -1,12 +1,16 @@
 """A sample through the real assets on a real instance."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import polars as pl
 import pyarrow as pa
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from virnuc_assets.partitions import N_SHARDS
+from virnuc_assets.settings import from_environment
 from virnuc_assets.store.digests import sha256_file
 from virnuc_assets.store.embeddings import shard_path
 from virnuc_assets.store.sequence_table import SequenceTable, write_sequence_table
@@ -141,3 +145,30 @@ def test_a_damaged_shard_fails_its_check_when_it_is_looked_at(deployment, asset)
     assert str(path) in sentence
     assert deployment.embed("s").success
     assert deployment.predict("s").success
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"chunk_length": 300}, "is cut into chunks of 500, and the settings say 300"),
+        (
+            {"esm2": "other"},
+            "its esm2 embeddings were made with demo (untrained), and the settings",
+        ),
+    ],
+    ids=["chunk length", "weights"],
+)
+def test_calls_are_refused_when_the_settings_have_moved_on(deployment, tmp_path, change, sentence):
+    deployment.add("s")
+    deployment.index("s")
+    deployment.embed("s")
+    models = from_environment().models
+    if "esm2" in change:
+        other = tmp_path / "other"
+        shutil.copytree(models.esm2, other)
+        tensors = load_file(other / "model.safetensors")
+        tensors["encoder.emb_layer_norm_after.bias"] += 1
+        save_file(tensors, other / "model.safetensors")
+        change = {"esm2": str(other)}
+    deployment.configure(replace(models, **change))
+    assert sentence in failure_sentence(deployment.predict("s"))

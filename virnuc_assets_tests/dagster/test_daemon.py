@@ -15,10 +15,12 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from random import Random
 
 import polars as pl
 import pytest
 
+from virnuc_assets.settings import DEMO_DATA
 from virnuc_assets.store.layout import Layout
 from virnuc_assets_tests.dagster.deployment import FASTA
 
@@ -142,6 +144,22 @@ class Platform:
             return False
 
 
+def two_thousand_records():
+    """1 980 reads of 150 bases and 20 contigs of 2 000, from the demo sample's genome."""
+    (genome,) = (
+        record.split("\n", 1)[1].replace("\n", "")
+        for record in (DEMO_DATA / "demo.fa").read_text().split(">")
+        if record.startswith("NC_001416.1 ")
+    )
+    random = Random(2000)
+    lengths = [150] * 1980 + [2000] * 20
+    starts = [random.randrange(len(genome) - length) for length in lengths]
+    return "".join(
+        f">r{i}\n{genome[start : start + length]}\n"
+        for i, (start, length) in enumerate(zip(starts, lengths, strict=True))
+    )
+
+
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory):
     platform = Platform(tmp_path_factory.mktemp("platform"))
@@ -152,11 +170,11 @@ def platform(tmp_path_factory):
 
 def test_a_file_in_the_inbox_ends_in_a_report_without_a_hand_on_it(platform):
     platform.layout.inbox.mkdir(exist_ok=True)
-    (platform.layout.inbox / "arrived.fa").write_text(FASTA)
+    (platform.layout.inbox / "arrived.fa").write_text(two_thousand_records())
     platform.until("a report on the arrival", lambda: platform.has_report("arrived"))
     platform.until("all runs end", platform.all_runs_succeeded)
     records = pl.read_parquet(platform.layout.predictions("arrived") / "records.parquet")
-    assert records["id"].to_list() == ["first", "second", "closed"]
+    assert len(records) == 2000
     embeddings = [run for run in platform.runs() if len(run["assetSelection"] or []) == 2]
     shards = {"dagster/asset_partition_range_start", "dagster/asset_partition_range_end"}
     assert any(shards <= {tag["key"] for tag in run["tags"]} for run in embeddings)

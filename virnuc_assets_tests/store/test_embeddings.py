@@ -165,6 +165,15 @@ def test_shards_that_do_not_belong_together_are_refused(tmp_path, change):
         ShardedEmbeddings(tmp_path, 2, 10, "i" * 64)
 
 
+def test_a_shard_that_rotted_is_refused(tmp_path):
+    for shard in range(2):
+        about = identity(shard, 2, stop=shard_rows(10, shard, 2))
+        write(shard_path(tmp_path, shard, 2), about, values(5))
+    damage_flip(shard_path(tmp_path, 1, 2))
+    with pytest.raises(StoreError, match=r"shard-01-of-02\.h5: its contents do not match"):
+        ShardedEmbeddings(tmp_path, 2, 10, "i" * 64)
+
+
 def test_a_missing_shard_is_named(tmp_path):
     with pytest.raises(StoreError, match=r"shard-00-of-02\.h5: no such embedding file"):
         ShardedEmbeddings(tmp_path, 2, 10, "i" * 64)
