@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)
+export VIRTUAL_ENV := $(CURDIR)/.venv
 
 .PHONY: demo test check ui clean
 .DEFAULT_GOAL := demo

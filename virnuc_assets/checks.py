@@ -9,11 +9,12 @@ from virnuc_assets.assets.dnabert_s_embeddings import dnabert_s_embeddings
 from virnuc_assets.assets.esm2_embeddings import esm2_embeddings
 from virnuc_assets.assets.predictions import predictions
 from virnuc_assets.assets.sequence_index import sequence_index
+from virnuc_assets.classifier import result_files
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import StoreError
 from virnuc_assets.partitions import N_SHARDS, sample_shards, samples, shards_by_sample
 from virnuc_assets.resources import Store
-from virnuc_assets.sequences.index import read_manifest
+from virnuc_assets.sequences.index import FRAMES_FILE, RECORDS_FILE, read_manifest
 from virnuc_assets.store.atomic import read_json
 from virnuc_assets.store.embeddings import shard_path, shard_rows, verify_contents
 
@@ -22,8 +23,8 @@ from virnuc_assets.store.embeddings import shard_path, shard_rows, verify_conten
 def ids_are_unique(context: dg.AssetCheckExecutionContext, store: Store) -> dg.AssetCheckResult:
     """No two records of a sample share an id, no two frames a name."""
     index = store.layout.index(context.partition_key)
-    records = pl.scan_parquet(index / "records.parquet")
-    frames = pl.scan_parquet(index / "frames.parquet")
+    records = pl.scan_parquet(index / RECORDS_FILE)
+    frames = pl.scan_parquet(index / FRAMES_FILE)
     duplicates = {
         "records": _duplicates(records, "id"),
         "frames": _duplicates(frames, "name"),
@@ -39,7 +40,7 @@ def index_counts_reconcile(
     index = store.layout.index(context.partition_key)
     manifest = read_manifest(index)
     found = (
-        pl.scan_parquet(index / "frames.parquet")
+        pl.scan_parquet(index / FRAMES_FILE)
         .select(
             frames=pl.len(),
             nucleotides=pl.col("nucleotide_row").n_unique(),
@@ -51,7 +52,7 @@ def index_counts_reconcile(
         .row(0, named=True)
     )
     found |= (
-        pl.scan_parquet(index / "records.parquet")
+        pl.scan_parquet(index / RECORDS_FILE)
         .select(records=pl.len(), chunks=pl.col("n_chunks").sum())
         .collect()
         .row(0, named=True)
@@ -76,8 +77,8 @@ def every_record_is_accounted_for(
 ) -> dg.AssetCheckResult:
     """Each record of the input has exactly one row in the results, in the input's order."""
     name = context.partition_key
-    indexed = pl.read_parquet(store.layout.index(name) / "records.parquet")["id"]
-    results = pl.read_parquet(store.layout.predictions(name) / "records.parquet")["id"]
+    indexed = pl.read_parquet(store.layout.index(name) / RECORDS_FILE)["id"]
+    results = pl.read_parquet(store.layout.predictions(name) / result_files.RECORDS)["id"]
     return dg.AssetCheckResult(
         passed=indexed.equals(results), metadata={"input": len(indexed), "results": len(results)}
     )
@@ -88,7 +89,7 @@ def scores_are_probabilities(
     context: dg.AssetCheckExecutionContext, store: Store
 ) -> dg.AssetCheckResult:
     """Every frame has two scores between 0 and 1 that add up to 1 (within 1e-5); none is NaN."""
-    path = store.layout.predictions(context.partition_key) / "frames.parquet"
+    path = store.layout.predictions(context.partition_key) / result_files.FRAMES
     scores = pl.read_parquet(path, columns=["score_other", "score_virus"]).to_numpy()
     wrong = ~(
         np.isfinite(scores).all(axis=1)
@@ -102,7 +103,7 @@ def scores_are_probabilities(
 def digests_agree(context: dg.AssetCheckExecutionContext, store: Store) -> dg.AssetCheckResult:
     """The results were made from the index and the shards that are there now."""
     name = context.partition_key
-    used = read_json(store.layout.predictions(name) / "results.json")["provenance"]
+    used = read_json(store.layout.predictions(name) / result_files.MANIFEST)["provenance"]
     try:
         embeddings = pipeline.open_embeddings(store.layout, name, N_SHARDS)
     except StoreError as error:

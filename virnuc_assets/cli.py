@@ -176,7 +176,8 @@ def predict(
     if failures:
         bad = len({failure.file for failure in failures})
         listed = settings.store / predict_fasta.FAILURES_FILE
-        console.say(f"{bad} of {len(fasta)} files failed; see {listed}")
+        where = f"; see {listed}" if listed.exists() else ""
+        console.say(f"{bad} of {len(fasta)} files failed{where}")
         raise typer.Exit(1 if bad == len(fasta) else 2)
 
 

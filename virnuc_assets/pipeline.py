@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from virnuc_assets import __version__
 from virnuc_assets.classifier.head_files import CARD_FILE, HeadCard, read_card
+from virnuc_assets.demo.models import LABEL as UNTRAINED
 from virnuc_assets.encoders import catalog
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import StoreError, WeightsError
@@ -30,8 +31,6 @@ from virnuc_assets.store.samples import registered
 
 if TYPE_CHECKING:
     from virnuc_assets.classifier.predict import PredictionSummary
-
-UNTRAINED = "demo (untrained)"
 
 
 @dataclass(frozen=True)

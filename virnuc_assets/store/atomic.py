@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink()
         if isinstance(error, OSError):
             raise StoreError(
-                f"{path}: cannot be written ({error.strerror or error}); free some space, change "
+                f"{path}: cannot be written ({_reason(error)}); free some space, change "
                 "the folder's permissions or choose another; what is finished is kept"
             ) from error
         raise
@@ -61,6 +62,13 @@ def read_json(path: Path) -> Any:
         raise StoreError(
             f"{path}: is not valid JSON ({error}); delete it and make it again"
         ) from error
+
+
+def _reason(error: OSError) -> str:
+    # HDF5 and Arrow wrap the system's words in a report of their own internals.
+    text = error.strerror or str(error)
+    full = os.strerror(errno.ENOSPC)
+    return full if full in text else " ".join(text.split())
 
 
 def _fsync(path: Path) -> None:

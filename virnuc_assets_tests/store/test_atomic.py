@@ -51,3 +51,11 @@ def test_a_full_disk_is_explained_and_leaves_nothing_behind(tmp_path):
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert not any(tmp_path.iterdir())
+
+
+def test_the_systems_words_are_taken_out_of_a_librarys_report(tmp_path):
+    with (
+        pytest.raises(StoreError, match=r"x\.h5: cannot be written \(No space left on device\)"),
+        atomic_path(tmp_path / "x.h5"),
+    ):
+        raise OSError("write failed: errno = 28,\n error message = 'No space left on device', buf")
