@@ -9,6 +9,12 @@ from pathlib import Path
 
 import pytest
 
+
+def pytest_collection_modifyitems(items):
+    """Slow tests first: they wait for daemons while the others compute."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 # A program like the original's training script: the class lives in its __main__.
 ORIGINAL = """
 import sys

@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -85,12 +86,13 @@ class Platform:
         self.until("the webserver answers", self._answers)
 
     def stop(self):
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(30)
-        finally:
+        os.killpg(self.process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.log.close()
+        self.process.wait()
+        self.log.close()
 
     def run(self, *command):
         done = subprocess.run(
