@@ -14,7 +14,7 @@ from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import StoreError
 from virnuc_assets.partitions import N_SHARDS, sample_shards, samples, shards_by_sample
 from virnuc_assets.resources import Store
-from virnuc_assets.sequences.index import FRAMES_FILE, RECORDS_FILE, read_manifest
+from virnuc_assets.sequences.manifest import FRAMES_FILE, RECORDS_FILE, read_manifest
 from virnuc_assets.store.atomic import read_json
 from virnuc_assets.store.embeddings import shard_path, shard_rows, verify_contents
 

@@ -85,7 +85,7 @@ def demo() -> None:
 
 @app.command()
 def index(
-    fasta: Annotated[Path, typer.Argument(help="FASTA file, plain or gzip.")],
+    fasta: Annotated[Path, typer.Argument(help="FASTA or FASTQ file, plain, gzip or zstd.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the index.")],
     chunk_length: _ChunkLength = 500,
 ) -> None:

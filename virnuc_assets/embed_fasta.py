@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from virnuc_assets import __version__
 from virnuc_assets.errors import InputError, StoreError
 from virnuc_assets.runner.job import Encoding, Job
-from virnuc_assets.sequences.fasta import Kind
+from virnuc_assets.sequences.records import Kind
 from virnuc_assets.sequences.sequence_list import LIST_FILE, UNIQUE_FILE, build_sequence_list
 from virnuc_assets.store.atomic import atomic_path
 from virnuc_assets.store.embeddings import ShardedEmbeddings

@@ -16,11 +16,10 @@ from virnuc_assets.encoders import catalog
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import StoreError, WeightsError
 from virnuc_assets.runner.job import Encoding, Job
-from virnuc_assets.sequences.index import (
+from virnuc_assets.sequences.manifest import (
     NUCLEOTIDES_FILE,
     PROTEINS_FILE,
     IndexManifest,
-    build_index,
     read_manifest,
 )
 from virnuc_assets.settings import Models
@@ -65,6 +64,9 @@ def index_sample(layout: Layout, name: str, chunk_length: int) -> IndexManifest:
     Raises:
         InputError: the sample is unknown, or its file cannot be used.
     """
+    # Compiles or loads machine code: not in every process that knows the pipeline.
+    from virnuc_assets.sequences.index import build_index
+
     source = Path(registered(layout, name).source)
     return build_index(source, layout.index(name), chunk_length, tool_version=__version__)
 

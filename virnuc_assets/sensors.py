@@ -10,7 +10,7 @@ from virnuc_assets.errors import InputError
 from virnuc_assets.jobs import index_samples
 from virnuc_assets.partitions import samples
 from virnuc_assets.resources import Store
-from virnuc_assets.store.samples import is_fasta_name, register, sample_name
+from virnuc_assets.store.samples import is_sequence_file, register, sample_name
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def inbox_sensor(context: dg.SensorEvaluationContext, store: Store) -> dg.Sensor
 
 
 def _wanted(path: Path) -> bool:
-    return is_fasta_name(path) and path.is_file()
+    return is_sequence_file(path) and path.is_file()
 
 
 def _stamp(path: Path) -> str:

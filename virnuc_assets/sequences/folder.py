@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -49,7 +50,26 @@ def replaced_folder(directory: Path) -> Iterator[Path]:
                 directory.rmdir()
 
 
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write `table` to `path`, atomically."""
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+@contextmanager
+def parquet_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Yield a writer of a table that appears at `path`, whole, on a clean exit."""
+    # Numbers rise slowly and names hardly repeat: differences and plain text are smaller, and
+    # quicker to write, than dictionaries.
+    numbers = [field.name for field in schema if pa.types.is_integer(field.type)]
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(
+            temporary,
+            schema,
+            compression="zstd",
+            use_dictionary=["frame"],
+            column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+        ) as writer,
+    ):
+        yield writer
+
+
+def append_numbered(writer: pq.ParquetWriter, table: pa.Table, first: int) -> None:
+    """Write `table` with a first column `ordinal`, which numbers its rows from `first`."""
+    ordinal = pa.array(np.arange(first, first + table.num_rows))
+    writer.write_table(table.add_column(0, "ordinal", ordinal).cast(writer.schema))

@@ -1,37 +1,51 @@
 """Six-frame translation of chunks, keeping the frames without a stop.
 
-A codon is a property of its place in the record, not of the chunk around it. So every codon of a
-window is looked up once, codons are laid out phase by phase (those that start at 0, 3, 6, …, then
-1, 4, 7, …, then 2, 5, 8, …), and a frame of any chunk, on either strand, is a contiguous run of
-them. Running counts of stops then tell open frames without translating the closed ones.
+A codon is a property of its place in the record, not of the chunk around it or of a strand. So
+every place's codon is looked up once. The codons of a chunk that start at places of one phase are
+those of one forward frame and, read backwards, of one reverse frame: three passes over stops tell
+all six frames, and no reverse complement is built but that of an open frame.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
 
-from virnuc_assets.sequences.ragged import offsets_of, run_positions, string_array
+from virnuc_assets.sequences.compiled import compiled
+from virnuc_assets.sequences.ragged import string_array
 
 FRAME_NAMES = ("F1", "F2", "F3", "R1", "R2", "R3")
 
-# Standard genetic code (NCBI table 1), codons in the order AAA, AAC, AAG, AAT, ACA … TTT.
-_CODE = b"KNKNTTTTRSRSIIMIQHQHPPPPRRRRLLLLEDEDAAAAGGGGVVVV*Y*YSSSS*CWCLFLF"
-_OTHER = 64  # bit set by any letter but A, C, G, T; shifted out of a byte by << 2 and << 4
-_STOP = ord("*")
+# Standard genetic code (NCBI table 1), codons in its order: TTT, TTC, TTA, TTG, TCT … GGG.
+_NCBI_ORDER = "TCAG"
+_NCBI_CODE = b"FFLLSSSSYY**CC*WLLLLPPPPHHQQRRRRIIIMTTTTNNKKSSRRVVVVAAAADDEEGGGG"
 
-_LETTER = np.full(256, _OTHER, np.uint8)
-_LETTER[list(b"ACGT")] = [0, 1, 2, 3]
-_COMPLEMENT = np.arange(256, dtype=np.uint8)
-_COMPLEMENT[list(b"ACGT")] = list(b"TGCA")
+# Bits 1 and 2 of an ASCII base number it without a table; a complement's number is that ^ 2.
+_BASES = "ACTG"
+_OTHER = 64  # the codon of anything but three bases; shifted out of a byte by << 2 and << 4
+_A, _C, _G, _T = b"ACGT"
 
-# Codon → residue on either strand; 0 for a codon that contributes nothing.
-_FORWARD = np.zeros(256, np.uint8)
-_FORWARD[:64] = list(_CODE)
-_REVERSE = np.zeros(256, np.uint8)
-_REVERSE[:64] = [_CODE[(~i & 3) << 4 | (~i & 12) | (~i & 48) >> 4] for i in range(64)]
+
+def _number(codon: str) -> int:
+    one, two, three = map(_BASES.index, codon)
+    return one << 4 | two << 2 | three
+
+
+_CODONS = [one + two + three for one in _BASES for two in _BASES for three in _BASES]
+_NCBI = ["".join(codon) for codon in product(_NCBI_ORDER, repeat=3)]
+_FORWARD = np.array([_NCBI_CODE[_NCBI.index(codon)] for codon in _CODONS], np.uint8)
+_PAIRS = str.maketrans("ACGT", "TGCA")
+_REVERSE = np.array([_FORWARD[_number(codon[::-1].translate(_PAIRS))] for codon in _CODONS])
+_COMPLEMENT = np.frombuffer(
+    bytes(range(256)).translate(bytes.maketrans(b"ACGT", b"TGCA")), np.uint8
+)
+
+_TAA, _TAG, _TGA = map(_number, ("TAA", "TAG", "TGA"))
+_TTA, _CTA, _TCA = map(_number, ("TTA", "CTA", "TCA"))  # the same, read on the other strand
+_FORWARD_STOP, _REVERSE_STOP = 1, 2
 
 
 @dataclass(frozen=True)
@@ -61,54 +75,132 @@ def open_frames(letters: np.ndarray, start: np.ndarray, stop: np.ndarray) -> Ope
         start: where each chunk starts in `letters`, int64, shape (n,).
         stop: where it ends, int64, shape (n,).
     """
-    codons = _codons_by_phase(letters)
-    stride = codons.size // 3
-
-    # Shapes (n, 6): three offsets on the forward strand, three on the reverse.
-    offset = np.array([0, 1, 2, 0, 1, 2])
-    room = np.maximum((stop - start)[:, None] - offset, 0)
-    count = room // 3
-    lowest = np.where(np.arange(6) < 3, start[:, None] + offset, stop[:, None] - offset - 3 * count)
-    first = lowest % 3 * stride + lowest // 3
-    last = first + count
-
-    stops = np.empty(count.shape, np.int64)
-    stops[:, :3] = _between(_FORWARD[codons] == _STOP, first[:, :3], last[:, :3])
-    stops[:, 3:] = _between(_REVERSE[codons] == _STOP, first[:, 3:], last[:, 3:])
-    emitted = _between(codons < _OTHER, first, last)
-    chunk, frame = np.nonzero((stops == 0) & (emitted > 0))
-
-    kept = (chunk, frame)
-    forward = frame < 3
-    step = np.where(forward, 1, -1)
-    residues = np.concatenate([_FORWARD[codons], _REVERSE[codons]])
-    begin = np.where(forward, first[kept], codons.size + last[kept] - 1)
-    protein = residues[run_positions(begin, count[kept], step)]
-
-    strands = np.concatenate([letters, _COMPLEMENT[letters]])
-    begin = np.where(
-        forward, start[chunk] + offset[frame], letters.size + stop[chunk] - offset[frame] - 1
-    )
-    length = np.minimum(3 * emitted[kept] + 1, room[kept])
+    codons, stops = _codons(letters)
+    stopped = np.empty(start.size, np.uint8)
+    most_frames, most_residues = _find_stops(stops, start, stop, stopped)
+    frames = np.empty((2, most_frames), np.int64)
+    residues, bases = np.empty(most_residues, np.uint8), np.empty(4 * most_residues, np.uint8)
+    ends = np.zeros((2, most_frames + 1), np.int64)
+    n = _emit(letters, codons, start, stop, stopped, frames, residues, bases, ends)
+    protein_ends, base_ends = ends[:, : n + 1]
     return OpenFrames(
-        chunk=chunk,
-        frame=frame,
-        nucleotides=string_array(strands[run_positions(begin, length, step)], length),
-        proteins=string_array(protein[protein != 0], emitted[kept]),
+        chunk=frames[0, :n],
+        frame=frames[1, :n],
+        nucleotides=string_array(bases[: base_ends[-1]], base_ends),
+        proteins=string_array(residues[: protein_ends[-1]], protein_ends),
     )
 
 
-def _codons_by_phase(letters: np.ndarray) -> np.ndarray:
-    """Codon numbers (uint8; 64 and above: not all A, C, G, T), phase by phase, padded with 64."""
-    width = -(-letters.size // 3) * 3
-    code = np.full(width + 2, _OTHER, np.uint8)
-    code[: letters.size] = _LETTER[letters]
-    one, two, three = code[:-2], code[1:-1], code[2:]
-    codons = (one << 4) | (two << 2) | three | ((one | two) & _OTHER)
-    return np.ascontiguousarray(codons.reshape(-1, 3).T).ravel()
+def _codons(letters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The codon that starts at each place, and on which strands it is a stop; uint8, (total,)."""
+    codons, stops = np.empty(letters.size, np.uint8), np.empty(letters.size, np.uint8)
+    _look_up(letters, np.full(letters.size + 2, _OTHER, np.uint8), codons, stops)
+    return codons, stops
 
 
-def _between(flags: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """How many of `flags` are set in each `[first, last)`."""
-    running = offsets_of(flags)
-    return running[last] - running[first]
+@compiled
+def _look_up(
+    letters: np.ndarray, numbers: np.ndarray, codons: np.ndarray, stops: np.ndarray
+) -> None:
+    # Comparisons rather than tables: both loops run many letters at a time.
+    for i, letter in enumerate(letters):
+        base = (letter == _A) | (letter == _C) | (letter == _G) | (letter == _T)
+        numbers[i] = (letter >> 1) & 3 if base else _OTHER
+    for i in range(letters.size):
+        one, two, three = numbers[i], numbers[i + 1], numbers[i + 2]
+        codon = np.uint8((one << 4) | (two << 2) | three | ((one | two) & _OTHER))
+        forward = (codon == _TAA) | (codon == _TAG) | (codon == _TGA)
+        reverse = (codon == _TTA) | (codon == _CTA) | (codon == _TCA)
+        codons[i] = codon
+        stops[i] = forward * _FORWARD_STOP | reverse * _REVERSE_STOP
+
+
+@compiled
+def _find_stops(
+    stops: np.ndarray, start: np.ndarray, stop: np.ndarray, stopped: np.ndarray
+) -> tuple[int, int]:
+    """Set bit f of `stopped` where frame f has a stop; the most frames and residues there are."""
+    frames = residues = 0
+    for chunk in range(start.size):
+        first, end = start[chunk], stop[chunk] - 2
+        bits = 0
+        for phase in range(3):
+            found = 0
+            for place in range(first + phase, end, 3):
+                found |= stops[place]
+                if found == _FORWARD_STOP | _REVERSE_STOP:
+                    break
+            backwards = (stop[chunk] - first - phase) % 3
+            bits |= (found & _FORWARD_STOP) << phase
+            bits |= ((found & _REVERSE_STOP) >> 1) << (3 + backwards)
+        stopped[chunk] = bits
+        for frame in range(6):
+            if not bits >> frame & 1:
+                frames += 1
+                residues += (end + 2 - first) // 3
+    return frames, residues
+
+
+@compiled
+def _emit(
+    letters: np.ndarray,
+    codons: np.ndarray,
+    start: np.ndarray,
+    stop: np.ndarray,
+    stopped: np.ndarray,
+    frames: np.ndarray,
+    residues: np.ndarray,
+    bases: np.ndarray,
+    ends: np.ndarray,
+) -> int:
+    """Write the frames that are not `stopped`; how many of them have a residue.
+
+    `frames` takes their chunks and frames, `residues` and `bases` their letters end to end, and
+    `ends` where each one's letters end in the two.
+    """
+    n = 0
+    for chunk in range(start.size):
+        for frame in range(6):
+            if stopped[chunk] >> frame & 1:
+                continue
+            offset = frame % 3
+            room = stop[chunk] - start[chunk] - offset
+            residue, base = ends[0, n], ends[1, n]
+            if frame < 3:
+                first = start[chunk] + offset
+                residue = _translate(codons, first, 3, room // 3, _FORWARD, residues, residue)
+            else:
+                last = stop[chunk] - offset
+                residue = _translate(codons, last - 3, -3, room // 3, _REVERSE, residues, residue)
+            emitted = residue - ends[0, n]
+            if not emitted:
+                continue
+            length = min(3 * emitted + 1, room)
+            if frame < 3:
+                bases[base : base + length] = letters[first : first + length]
+            else:
+                for i in range(length):
+                    bases[base + i] = _COMPLEMENT[letters[last - 1 - i]]
+            frames[0, n], frames[1, n] = chunk, frame
+            n += 1
+            ends[0, n], ends[1, n] = residue, base + length
+    return n
+
+
+@compiled
+def _translate(
+    codons: np.ndarray,
+    place: int,
+    step: int,
+    count: int,
+    code: np.ndarray,
+    residues: np.ndarray,
+    written: int,
+) -> int:
+    """Write the residues of `count` codons to `residues[written:]`; where they end there."""
+    for _ in range(count):
+        if codons[place] < _OTHER:
+            residues[written] = code[codons[place]]
+            written += 1
+        place += step
+    return written

@@ -1,19 +1,31 @@
-"""A sequence file as bytes: opened whether gzip or not, identified, and watched for change."""
+"""A sequence file as bytes: unpacked as it is read, identified, and watched for change."""
 
 from __future__ import annotations
 
 import gzip
-import zlib
+import hashlib
+import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, cast
+
+import pyarrow as pa
+from isal import igzip, igzip_lib, isal_zlib
 
 from virnuc_assets.errors import InputError
-from virnuc_assets.store.digests import sha256_file
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_REST = 1 << 20
+_DAMAGED = cast(
+    tuple[type[Exception], ...], (gzip.BadGzipFile, igzip_lib.IsalError, isal_zlib.error)
+)
 
 
 @dataclass(frozen=True)
@@ -26,15 +38,75 @@ class InputFile:
     sha256: str
 
 
+class OpenInput:
+    """A sequence file that is being read: its text, and in the end what the file was."""
+
+    def __init__(self, path: Path, file: io.FileIO) -> None:
+        """Read from `file`, which is at its start."""
+        self.path = path
+        self._raw = _Digested(file)
+        self._status = os.fstat(file.fileno())
+        self._kind = "file"
+        self._text: io.RawIOBase = self._raw
+        magic = file.read(len(_ZSTD_MAGIC))
+        file.seek(0)
+        if not magic:
+            raise InputError(f"{path}: the file is empty; give a FASTA or FASTQ file with records")
+        if magic.startswith(_GZIP_MAGIC):
+            self._kind = "gzip file"
+            self._text = cast(io.RawIOBase, igzip.IGzipFile(fileobj=self._raw, mode="rb"))
+        elif magic == _ZSTD_MAGIC:
+            self._kind = "zstd file"
+            self._text = pa.CompressedInputStream(pa.PythonFile(self._raw, "r"), "zstd")
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill the start of `buffer` with text; how many bytes, 0 at the end.
+
+        Raises:
+            InputError: the file cannot be read, or is truncated or damaged where compressed.
+        """
+        with _faults_named(self.path, self._kind):
+            return self._text.readinto(buffer) or 0
+
+    def identity(self) -> InputFile:
+        """What the file was, once its text has been read to the end.
+
+        Raises:
+            InputError: the file grew, shrank, was rewritten or was removed meanwhile.
+        """
+        with _faults_named(self.path, self._kind):
+            while self._raw.read(_REST):
+                pass
+        size, modified = self._status.st_size, self._status.st_mtime_ns
+        file = InputFile(self.path, size, modified, self._raw.digest.hexdigest())
+        check_unchanged(file)
+        return file
+
+
+class _Digested(io.RawIOBase):
+    """A file that hashes what is read from it."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        count = self._file.readinto(buffer) or 0
+        self.digest.update(memoryview(buffer)[:count])
+        return count
+
+
 def identify(path: Path) -> InputFile:
-    """Take the identity of a file, before it is read.
+    """Take the identity of a file without reading its text.
 
     Raises:
         InputError: the file is missing, unreadable or empty.
     """
-    with open_text(path):
-        status = path.stat()
-        return InputFile(path, status.st_size, status.st_mtime_ns, sha256_file(path))
+    with open_input(path) as source:
+        return source.identity()
 
 
 def check_unchanged(file: InputFile) -> None:
@@ -55,34 +127,36 @@ def check_unchanged(file: InputFile) -> None:
 
 
 @contextmanager
-def open_text(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for its text, unpacking gzip, which is told by its first bytes.
+def open_input(path: Path) -> Iterator[OpenInput]:
+    """Open a file for its text, unpacking gzip (bgzip too) and zstd, told by the first bytes.
 
     Raises:
-        InputError: the file is missing, unreadable or empty, or its gzip is truncated or damaged.
+        InputError: the file is missing, unreadable or empty.
     """
+    with _faults_named(path, "file"):
+        file = path.open("rb", buffering=0)
+    with file:
+        with _faults_named(path, "file"):
+            source = OpenInput(path, file)
+        yield source
+
+
+@contextmanager
+def _faults_named(path: Path, kind: str) -> Iterator[None]:
     try:
-        with path.open("rb") as raw:
-            magic = raw.read(len(_GZIP_MAGIC))
-            if not magic:
-                raise InputError(f"{path}: the file is empty; give a FASTA file with records")
-            raw.seek(0)
-            if magic == _GZIP_MAGIC:
-                with gzip.open(raw) as text:
-                    yield cast(BinaryIO, text)
-            else:
-                yield raw
+        yield
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; check the path") from error
     except EOFError as error:
+        raise InputError(f"{path}: the {kind} is truncated; copy or download it again") from error
+    except _DAMAGED as error:
         raise InputError(
-            f"{path}: the gzip file is truncated; copy or download it again"
-        ) from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(
-            f"{path}: the gzip file is damaged ({error}); copy or download it again"
+            f"{path}: the {kind} is damaged ({error}); copy or download it again"
         ) from error
     except OSError as error:
+        if error.errno is None:  # Arrow's, of what it unpacks
+            state = "truncated" if "Truncated" in str(error) else f"damaged ({error})"
+            raise InputError(f"{path}: the {kind} is {state}; copy or download it again") from error
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}); give a FASTA file you may read"
+            f"{path}: cannot be read ({error.strerror}); give a file you may read"
         ) from error

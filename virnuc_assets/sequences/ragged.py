@@ -19,20 +19,17 @@ def within_run(lengths: np.ndarray) -> np.ndarray:
     return np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
 
 
-def run_positions(
-    starts: np.ndarray, lengths: np.ndarray, steps: np.ndarray | None = None
-) -> np.ndarray:
-    """Positions `start + step·(0 … length − 1)` of every run, end to end; int64.
-
-    `starts`, `lengths` and `steps` (+1 or −1; all +1 when None) are int64 of shape (n,).
-    """
-    if steps is None:
-        shift = starts - offsets_of(lengths)[:-1]
-        return np.repeat(shift, lengths) + np.arange(int(lengths.sum()))
-    return np.repeat(starts, lengths) + np.repeat(steps, lengths) * within_run(lengths)
+def string_array(letters: np.ndarray, offsets: np.ndarray) -> pa.LargeStringArray:
+    """Arrow strings `letters[offsets[i] : offsets[i + 1]]` that share the ASCII buffer (uint8)."""
+    return pa.LargeStringArray.from_buffers(
+        offsets.size - 1, pa.py_buffer(offsets), pa.py_buffer(letters)
+    )
 
 
-def string_array(letters: np.ndarray, lengths: np.ndarray) -> pa.LargeStringArray:
-    """Arrow strings of `lengths` (n,) that share the ASCII buffer `letters` (uint8)."""
-    buffers = [None, pa.py_buffer(offsets_of(lengths)), pa.py_buffer(letters)]
-    return pa.LargeStringArray.from_buffers(lengths.size, buffers[1], buffers[2])
+def flat(strings: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+    """The letters (uint8) and offsets (int64, (n + 1,)) that `strings` are made of."""
+    if not len(strings):
+        return np.empty(0, np.uint8), np.zeros(1, np.int64)
+    _, offsets, letters = strings.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[strings.offset : strings.offset + len(strings) + 1]
+    return np.frombuffer(letters, np.uint8)[bounds[0] : bounds[-1]], bounds - bounds[0]

@@ -10,8 +10,8 @@ from virnuc_assets.errors import InputError
 from virnuc_assets.store.atomic import read_json, write_json
 from virnuc_assets.store.layout import Layout
 
-FASTA_SUFFIXES = (".fa", ".fasta", ".fna")
-_COMPRESSIONS = ("", ".gz")
+SEQUENCE_SUFFIXES = (".fa", ".fasta", ".fna", ".fq", ".fastq")
+_COMPRESSIONS = ("", ".gz", ".bgz", ".zst")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -21,30 +21,30 @@ class Sample:
 
     name: str
     source: str
-    """Absolute path of its FASTA file."""
+    """Absolute path of its FASTA or FASTQ file."""
 
 
-def is_fasta_name(path: Path) -> bool:
+def is_sequence_file(path: Path) -> bool:
     """Whether a file's name is one a sample is made from."""
-    name = path.name.lower()
-    return not name.startswith(".") and any(
-        name.endswith(suffix + compression)
-        for suffix in FASTA_SUFFIXES
-        for compression in _COMPRESSIONS
-    )
+    return not path.name.startswith(".") and _stem(path) is not None
 
 
 def sample_name(path: Path) -> str:
-    """A file's sample name: without its FASTA suffix, any other character than a letter, digit,
-    `.`, `_` or `-` replaced by `_`."""
-    stem = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
-    for suffix in FASTA_SUFFIXES:
-        if stem.lower().endswith(suffix):
-            stem = stem[: -len(suffix)]
-            break
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", stem)
+    """A file's sample name: without its suffixes, any other character than a letter, digit, `.`,
+    `_` or `-` replaced by `_`."""
+    stem = _stem(path)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", path.name if stem is None else stem)
     # Dagster reads "a...b" as a range of partitions.
     return re.sub(r"\.{2,}", ".", name).strip(".") or "sample"
+
+
+def _stem(path: Path) -> str | None:
+    """A file's name without its suffixes; None if they are not a sequence file's."""
+    for suffix in SEQUENCE_SUFFIXES:
+        for compression in _COMPRESSIONS:
+            if path.name.lower().endswith(suffix + compression):
+                return path.name[: -len(suffix + compression)]
+    return None
 
 
 def check_name(name: str) -> str:

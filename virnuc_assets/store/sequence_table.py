@@ -5,6 +5,7 @@ Rows are what is embedded; a row number is the identity of a sequence in blocks 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,31 @@ COLUMN = "sequence"
 _BATCH_ROWS = 1 << 16
 
 
-def write_sequence_table(path: Path, sequences: pa.Array | pa.ChunkedArray) -> None:
-    """Write string `sequences` (in the order given) to `path`, atomically."""
-    table = pa.table({COLUMN: sequences.cast(pa.large_string())})
-    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), table.schema) as writer:
-        writer.write_table(table, max_chunksize=_BATCH_ROWS)
+def write_sequence_table(path: Path, parts: Iterable[pa.LargeStringArray]) -> None:
+    """Write the sequences of all `parts`, end to end, to `path`, atomically.
+
+    The file depends on the sequences alone, not on where parts end.
+    """
+    schema = pa.schema({COLUMN: pa.large_string()})
+    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
+        for batch in _batches(parts):
+            writer.write_batch(pa.record_batch([batch], schema))
+
+
+def _batches(parts: Iterable[pa.LargeStringArray]) -> Iterator[pa.LargeStringArray]:
+    """The strings of `parts` in arrays of `_BATCH_ROWS`, but for the last."""
+    waiting: list[pa.LargeStringArray] = []
+    wanted = _BATCH_ROWS
+    for part in parts:
+        begin = 0
+        while len(part) - begin >= wanted:
+            waiting.append(part[begin : begin + wanted])
+            yield pa.concat_arrays(waiting)
+            waiting, begin, wanted = [], begin + wanted, _BATCH_ROWS
+        waiting.append(part[begin:])
+        wanted -= len(part) - begin
+    if wanted < _BATCH_ROWS:
+        yield pa.concat_arrays(waiting)
 
 
 FileIdentity = tuple[int, int, int, int]

@@ -96,7 +96,7 @@ def test_shards_that_fail_leave_the_others_materialised(deployment):
     good_table, good_manifest = table.read_bytes(), (index / "manifest.json").read_bytes()
     sequences = SequenceTable(table).take(range(len(SequenceTable(table))))
     sequences[1] = ""
-    write_sequence_table(table, pa.array(sequences))
+    write_sequence_table(table, [pa.array(sequences, pa.large_string())])
     manifest = json.loads(good_manifest)
     manifest["proteins_sha256"] = sha256_file(table)
     (index / "manifest.json").write_text(json.dumps(manifest))

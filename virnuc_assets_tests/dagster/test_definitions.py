@@ -8,7 +8,7 @@ from virnuc_assets.definitions import defs
 LOADED = """
 import sys
 import virnuc_assets.definitions
-print([name for name in ("torch", "transformers", "esm", "matplotlib") if name in sys.modules])
+print([name for name in ("torch", "transformers", "esm", "matplotlib", "numba") if name in sys.modules])
 """
 
 

@@ -25,7 +25,7 @@ def make_job(tmp_path):
     def make(n=60, longest=40, n_shards=2, output="out", **changes):
         table = tmp_path / f"proteins-{n}-{longest}.arrow"
         if not table.exists():
-            write_sequence_table(table, pa.array(proteins(n, longest)))
+            write_sequence_table(table, [pa.array(proteins(n, longest), pa.large_string())])
         encoding = Encoding(
             "esm2", str(DEMO_DATA / "models" / "esm2"), token_budget=1024, devices=("cpu",)
         )

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import logging
+import random
+from functools import partial
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from virnuc_assets.errors import InputError, StoreError
+from virnuc_assets.sequences import index as index_module
 from virnuc_assets.sequences.index import (
     FRAMES_FILE,
     NUCLEOTIDES_FILE,
     PROTEINS_FILE,
     RECORDS_FILE,
     build_index,
-    read_manifest,
 )
+from virnuc_assets.sequences.manifest import read_manifest
+from virnuc_assets.sequences.runs import merge_runs
+from virnuc_assets.sequences.spool import Spool
 from virnuc_assets.store.sequence_table import SequenceTable
 
 FILES = {FRAMES_FILE, NUCLEOTIDES_FILE, PROTEINS_FILE, RECORDS_FILE, "manifest.json"}
@@ -93,7 +100,7 @@ def test_the_manifest_tells_the_whole(index, write):
     assert manifest.tool_version == "1.2.3"
     assert manifest.warnings == ("1 of 5 records hold U (RNA), which was read as T",)
     for name in (RECORDS_FILE, FRAMES_FILE):
-        metadata = pq.read_schema(directory / name).metadata
+        metadata = pq.read_metadata(directory / name).metadata
         assert metadata[b"virnuc.index_digest"] == manifest.index_digest.encode()
 
 
@@ -212,3 +219,62 @@ def test_manifests_that_cannot_be_used(index):
     path.unlink()
     with pytest.raises(StoreError, match="holds no complete index; make it first"):
         read_manifest(directory)
+
+
+def make_text(records, seed=0):
+    rng = random.Random(seed)
+    styles = ("ACGT", "GGGCCCCA", "GCN", "ACGTacgtNRY")
+    return "".join(
+        f">r{i}\n{''.join(rng.choices(styles[i % 4], k=rng.choice([150, 150, 700, 2500])))}\n"
+        for i in range(records)
+    )
+
+
+def test_threads_and_memory_change_no_byte(write, tmp_path, monkeypatch):
+    path = write(make_text(300))
+    monkeypatch.setattr(index_module, "merge_runs", partial(merge_runs, part_letters=5000))
+    for name, threads, room in (("one", 1, 1 << 30), ("three", 3, 1 << 30), ("disk", 2, 0)):
+        monkeypatch.setattr(index_module, "Spool", partial(Spool, room=room))
+        build_index(
+            path, tmp_path / name, 300, tool_version="1", threads=threads, block_bytes=20_000
+        )
+    assert contents(tmp_path / "one") == contents(tmp_path / "three") == contents(tmp_path / "disk")
+
+
+def test_blocks_change_nothing_but_row_groups(write, tmp_path):
+    path = write(make_text(100))
+    large, small = (
+        build_index(path, tmp_path / str(size), 300, tool_version="1", block_bytes=size)
+        for size in (1 << 24, 1000)
+    )
+    assert large == small
+    for name in (RECORDS_FILE, FRAMES_FILE):
+        a, b = (pq.read_table(tmp_path / str(size) / name) for size in (1 << 24, 1000))
+        assert a.equals(b)
+
+
+def test_fastq_and_packed_files_give_the_tables_that_fasta_does(write, tmp_path):
+    text = make_text(40)
+    records = [record.split("\n")[:2] for record in text.split(">")[1:]]
+    fastq = "".join(f"@{name} x\n{letters}\n+\n{'I' * len(letters)}\n" for name, letters in records)
+    files = {
+        "a.fa": text.encode(),
+        "a.fq": fastq.encode(),
+        "a.fq.gz": gzip.compress(fastq.encode()),
+        "a.fa.zst": pa.compress(text.encode(), "zstd", asbytes=True),
+    }
+    tables = set()
+    for name, content in files.items():
+        directory = tmp_path / name.replace(".", "_")
+        manifest = build_index(write(content, name), directory, 300, tool_version="1")
+        assert manifest.input_sha256 == hashlib.sha256(content).hexdigest()
+        frames = (directory / FRAMES_FILE).read_bytes().replace(manifest.index_digest.encode(), b"")
+        tables.add((manifest.nucleotides_sha256, manifest.proteins_sha256, frames))
+    assert len(tables) == 1
+
+
+def test_nothing_is_left_beside_the_index(index, write):
+    directory, _ = index
+    with pytest.raises(InputError):
+        build_index(write(TEXT + ">x\nAC\n>x\nAC\n"), directory, 300, tool_version="1")
+    assert {path.name for path in directory.iterdir()} == FILES

@@ -3,18 +3,92 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from virnuc_assets.sequences.unique import total_letters, unique_longest_first
+from virnuc_assets.sequences import runs, spool
+from virnuc_assets.sequences.ragged import flat
+from virnuc_assets.sequences.runs import merge_runs, write_run
+from virnuc_assets.sequences.spool import Spool
+from virnuc_assets.sequences.unique import unique_longest_first
+from virnuc_assets.store.sequence_table import SequenceTable
+
+# Few letters and shared beginnings, so that sequences repeat and agree for longer than one key.
+pieces = st.sampled_from(["", "A", "C", "G", "ACGTACGTACGT", "ACGTACGTACGTACGTACGTACGTA", "*-.Z"])
+sequences = st.builds("".join, st.lists(pieces, max_size=4))
 
 
-@settings(max_examples=100, deadline=None, database=None, derandomize=True)
-@given(st.lists(st.lists(st.text("ACG*-x", max_size=4), max_size=12), max_size=4))
-def test_as_sorted_sets_do(parts):
-    given_sequences = [sequence for part in parts for sequence in part]
-    chunks = [pa.array(part, pa.large_string()) for part in parts]
-    unique, rows = unique_longest_first(pa.chunked_array(chunks, pa.large_string()))
-    assert unique.to_pylist() == sorted(set(given_sequences), key=lambda s: (-len(s), s))
-    assert unique.take(pa.array(rows)).to_pylist() == given_sequences
-    assert total_letters(unique) == sum(map(len, set(given_sequences)))
+def strings(values):
+    return pa.array(values, pa.large_string())
+
+
+def in_order(values):
+    return sorted(set(values), key=lambda sequence: (-len(sequence), sequence))
+
+
+@settings(max_examples=300, deadline=None, database=None, derandomize=True)
+@given(st.lists(sequences, max_size=40))
+def test_as_sorted_sets_do(values):
+    distinct, rows = unique_longest_first(strings(values))
+    assert distinct.to_pylist() == in_order(values)
+    assert distinct.take(pa.array(rows)).to_pylist() == values
+
+
+def test_part_of_a_longer_array():
+    whole = strings(["GG", "ACGT", "AC", "ACGT", "TT"])
+    distinct, rows = unique_longest_first(whole[1:4])
+    assert (distinct.to_pylist(), rows.tolist()) == (["ACGT", "AC"], [0, 1, 0])
+    letters, offsets = flat(whole[1:4])
+    assert (letters.tobytes(), offsets.tolist()) == (b"ACGTACACGT", [0, 4, 6, 10])
+
+
+@settings(max_examples=150, deadline=None, database=None, derandomize=True)
+@given(
+    blocks=st.lists(st.lists(sequences, max_size=30), min_size=1, max_size=5),
+    batch_rows=st.integers(1, 5),
+    part_letters=st.integers(1, 200),
+    room=st.sampled_from([0, 500, 1 << 20]),
+    threads=st.integers(1, 3),
+)
+def test_runs_merge_into_what_one_sort_gives(
+    blocks, batch_rows, part_letters, room, threads, tmp_path_factory
+):
+    folder = tmp_path_factory.mktemp("runs")
+    keeper = Spool(folder, room)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "BATCH_ROWS", batch_rows)
+        patch.setattr(spool, "BATCH_ROWS", batch_rows)
+        written = [write_run(keeper, strings(block)) for block in blocks]
+        merged = merge_runs(
+            [run for run, _ in written], folder / "table.arrow", folder, threads, part_letters
+        )
+    table = SequenceTable(folder / "table.arrow")
+    everything = [sequence for block in blocks for sequence in block]
+    assert merged.sequences == len(table)
+    assert merged.letters == sum(map(len, set(everything)))
+    assert table.take(range(len(table))) == in_order(everything)
+    for number, (block, (_, rows)) in enumerate(zip(blocks, written, strict=True)):
+        assert table.take(merged.rows(number)[rows]) == block
+
+
+def test_parts_are_of_the_size_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "BATCH_ROWS", 10)
+    monkeypatch.setattr(spool, "BATCH_ROWS", 10)
+    keeper = Spool(tmp_path, 0)
+    values = [
+        f"{'ACGT'[i % 4]}{'CAT' * (i % 7)}{chr(65 + i % 26)}{chr(65 + i // 26)}" for i in range(600)
+    ]
+    written = [write_run(keeper, strings(values[i::3]))[0] for i in range(3)]
+    sizes = []
+    sort = runs.unique_longest_first
+
+    def watched(part):
+        sizes.append(len(flat(part)[0]))
+        return sort(part)
+
+    monkeypatch.setattr(runs, "unique_longest_first", watched)
+    merged = merge_runs(written, tmp_path / "table.arrow", tmp_path, 1, 1000)
+    assert merged.letters == sum(sizes)
+    assert len(sizes) == merged.letters // 1000 + 1
+    assert max(sizes) < 2000

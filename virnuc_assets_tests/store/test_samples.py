@@ -9,7 +9,7 @@ from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.samples import (
     all_samples,
     check_name,
-    is_fasta_name,
+    is_sequence_file,
     register,
     registered,
     sample_name,
@@ -25,6 +25,9 @@ from virnuc_assets.store.samples import (
         ("Run 7 (final).FNA", "Run_7_final_"),
         ("a.b-c_d.fa.gz", "a.b-c_d"),
         ("up...to.fa", "up.to"),
+        ("lane1_R1.fastq.gz", "lane1_R1"),
+        ("bins.FNA.bgz", "bins"),
+        ("reads.fq.zst", "reads"),
         (".fa", "sample"),
     ],
 )
@@ -43,13 +46,13 @@ def test_unusable_names_are_refused(name):
         check_name(name)
 
 
-def test_only_fasta_files_are_taken():
+def test_only_sequence_files_are_taken():
     taken = [
         n
-        for n in ("a.fa", "a.FASTA.gz", "a.fna", ".a.fa", "a.txt", "a.fa.tmp")
-        if is_fasta_name(Path(n))
+        for n in ("a.fa", "a.FASTA.gz", "a.fq.zst", ".a.fa", "a.txt", "a.fa.tmp", "a.gz")
+        if is_sequence_file(Path(n))
     ]
-    assert taken == ["a.fa", "a.FASTA.gz", "a.fna"]
+    assert taken == ["a.fa", "a.FASTA.gz", "a.fq.zst"]
 
 
 def test_registration_remembers_the_file(tmp_path):

@@ -3,13 +3,14 @@ import pyarrow as pa
 import pytest
 
 from virnuc_assets.errors import StoreError
+from virnuc_assets.store import sequence_table
 from virnuc_assets.store.digests import sha256_file
 from virnuc_assets.store.sequence_table import SequenceTable, write_sequence_table
 
 
 def test_rows_come_back_in_the_order_asked_for(tmp_path):
     path = tmp_path / "table.arrow"
-    write_sequence_table(path, pa.array(["CCC", "AA", "G"]))
+    write_sequence_table(path, [pa.array(["CCC", "AA", "G"], pa.large_string())])
     table = SequenceTable(path)
     assert len(table) == 3
     assert table.lengths().tolist() == [3, 2, 1]
@@ -18,11 +19,11 @@ def test_rows_come_back_in_the_order_asked_for(tmp_path):
 
 def test_a_table_that_was_replaced_after_it_was_opened_is_noticed(tmp_path):
     path = tmp_path / "table.arrow"
-    write_sequence_table(path, pa.array(["AAA"]))
+    write_sequence_table(path, [pa.array(["AAA"], pa.large_string())])
     digest = sha256_file(path)
     table = SequenceTable(path)
     table.verify(digest)
-    write_sequence_table(path, pa.array(["CCC"]))
+    write_sequence_table(path, [pa.array(["CCC"], pa.large_string())])
     with pytest.raises(StoreError, match="is not the sequence table its index describes"):
         table.verify(digest)
     with pytest.raises(StoreError, match="is not the sequence table its index describes"):
@@ -37,3 +38,16 @@ def test_what_is_no_table_is_named(tmp_path):
     path.write_text("hello")
     with pytest.raises(StoreError, match=r"table\.arrow: is not a sequence table"):
         SequenceTable(path)
+
+
+@pytest.mark.parametrize("parts", [[8], [3, 5], [0, 1, 0, 2, 5], [4, 4], [1] * 8])
+def test_the_file_does_not_depend_on_the_parts_it_came_in(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(sequence_table, "_BATCH_ROWS", 3)
+    letters = pa.array(["GGGG", "TTTT", "CCC", "AA", "AC", "G", "T", ""], pa.large_string())
+    ends = np.cumsum(parts)
+    pieces = [letters[end - size : end] for size, end in zip(parts, ends, strict=True)]
+    write_sequence_table(tmp_path / "whole", [letters])
+    write_sequence_table(tmp_path / "parts", pieces)
+    assert (tmp_path / "whole").read_bytes() == (tmp_path / "parts").read_bytes()
+    table = SequenceTable(tmp_path / "parts")
+    assert table.take(np.arange(8)) == letters.to_pylist()
