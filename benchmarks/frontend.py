@@ -1,0 +1,356 @@
+"""The front end against plain Biopython and against the floor, on the same files in one run.
+
+Simulates the files, then measures on each, with one core and with two:
+
+(a) peer: the same rules written plainly, as tools do it today: Biopython's parser, a dict of
+    codons, strings. Timed on the first records only (its cost is linear), which are the peer's
+    whole input; its chunks and frames are counted against ours.
+(b) ours: `virnuc index` in this process after one warm-up on a small file, and the whole command.
+(c) floor: reading the file through the decompressor and writing as many bytes as an index holds,
+    synchronised to disk as an index is.
+
+Every measurement runs in a process of its own, bound to its cores; each is repeated and the median
+is kept. Needs the extra `bench`.
+
+    python benchmarks/frontend.py --output benchmarks/results/frontend.json
+    python benchmarks/frontend.py --scaling --output benchmarks/results/frontend-scaling.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+BASES = np.frombuffer(b"ACGT", np.uint8)
+READ_LENGTH = 150
+LINE = 80
+PEER_RECORDS = {"reads": 20_000, "contigs": 3}
+
+
+def main() -> None:
+    """Run, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--reads", type=int, default=1_000_000)
+    parser.add_argument("--contigs", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--scaling", action="store_true", help="10 k to 6 M reads instead")
+    parser.add_argument("--folder", type=Path, help="where files and indexes go; default: /tmp")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(MEASURES[options.measure[0]](*options.measure[1:])))
+        return
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        rows = (scaling if options.scaling else compare)(options, Path(folder))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    result = {"machine": machine(), "repeats": options.repeats, "rows": rows}
+    options.output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def compare(options: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """Every file, chunk length and number of cores."""
+    reads, contigs = folder / "reads.fa", folder / "contigs.fa"
+    simulate(reads, options.reads, READ_LENGTH)
+    simulate(contigs, options.contigs, 1_000_000)
+    rows = []
+    for path, lengths in ((reads, (300,)), (contigs, (300, 500))):
+        packed = path.with_suffix(".fa.gz")
+        with packed.open("wb") as output:
+            subprocess.run(["gzip", "-6", "--stdout", str(path)], stdout=output, check=True)
+        for chunk_length in lengths:
+            peer = measured(1, options.repeats, "peer", path, chunk_length, PEER_RECORDS[path.stem])
+            for file in (path, packed):
+                for cores in (1, 2):
+                    rows.append(row(file, chunk_length, cores, peer, options.repeats))
+                    show(rows[-1], len(rows) == 1)
+    return rows
+
+
+def row(
+    path: Path, chunk_length: int, cores: int, peer: dict[str, float], repeats: int
+) -> dict[str, object]:
+    """One line of the table."""
+    index = path.parent / "index"
+    ours = measured(cores, repeats, "index", path, chunk_length, index)
+    parts = measured(1, repeats, "translate", path, chunk_length)
+    floor = measured(cores, repeats, "floor", path, int(ours["output_bytes"]), path.parent / "out")
+    command = measured(cores, repeats, "command", path, chunk_length, index)
+    chunks = ours["chunks"]
+    text = parts["text_bytes"]
+    return {
+        "file": path.name,
+        "chunk_length": chunk_length,
+        "cores": cores,
+        "chunks": int(chunks),
+        "frames": int(ours["frames"]),
+        "text_gb": text / 1e9,
+        "output_gb": ours["output_bytes"] / 1e9,
+        "peer_translate_chunks_per_s": peer["chunks"] / peer["translate_s"],
+        "peer_chunks_per_s": peer["chunks"] / peer["whole_s"],
+        "translate_chunks_per_s": chunks / parts["translate_s"],
+        "translate_gb_per_s": text / parts["translate_s"] / 1e9,
+        "translate_over_peer": chunks / parts["translate_s"] * peer["translate_s"] / peer["chunks"],
+        "index_s": ours["wall_s"],
+        "index_chunks_per_s": chunks / ours["wall_s"],
+        "index_gb_per_s": text / ours["wall_s"] / 1e9,
+        "index_over_peer": chunks / ours["wall_s"] * peer["whole_s"] / peer["chunks"],
+        "floor_s": floor["wall_s"],
+        "index_over_floor": ours["wall_s"] / floor["wall_s"],
+        "command_s": command["wall_s"],
+        "command_over_peer": chunks / command["wall_s"] * peer["whole_s"] / peer["chunks"],
+        "peak_rss_mb": command["peak_rss_mb"],
+    }
+
+
+def scaling(options: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """The whole command from 10 k to 6 M reads, all cores."""
+    rows: list[dict[str, object]] = []
+    cores = len(os.sched_getaffinity(0))
+    for reads in (10_000, 100_000, 1_000_000, 3_000_000, 6_000_000):
+        path = folder / "reads.fa"
+        simulate(path, reads, READ_LENGTH)
+        ours = measured(cores, 1, "index", path, 300, folder / "index")
+        command = measured(cores, 1, "command", path, 300, folder / "index")
+        rows.append(
+            {
+                "reads": reads,
+                "cores": cores,
+                "frames": int(ours["frames"]),
+                "index_s": ours["wall_s"],
+                "microseconds_per_read": ours["wall_s"] / reads * 1e6,
+                "command_s": command["wall_s"],
+                "peak_rss_mb": command["peak_rss_mb"],
+            }
+        )
+        show(rows[-1], len(rows) == 1)
+    return rows
+
+
+def measured(cores: int, repeats: int, what: str, *arguments: object) -> dict[str, float]:
+    """Medians of a measurement in processes of their own, on the first `cores` cores."""
+    call = [sys.executable, __file__, "--measure", what, *map(str, arguments)]
+    allowed = sorted(os.sched_getaffinity(0))[:cores]
+    results = []
+    for _ in range(repeats):
+        done = subprocess.run(
+            call,
+            stdout=subprocess.PIPE,
+            check=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, allowed),
+        )
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+    return {key: statistics.median(result[key] for result in results) for key in results[0]}
+
+
+def measure_index(path: str, chunk_length: str, directory: str) -> dict[str, float]:
+    """`build_index` once the machine code is loaded."""
+    from virnuc_assets.sequences.index import build_index
+
+    with tempfile.TemporaryDirectory(dir=Path(directory).parent) as folder:
+        warm = Path(folder) / "warm.fa"
+        simulate(warm, 2000, READ_LENGTH)
+        build_index(warm, Path(folder) / "index", 300, tool_version="benchmark")
+    began = time.perf_counter()
+    manifest = build_index(Path(path), Path(directory), int(chunk_length), tool_version="benchmark")
+    wall = time.perf_counter() - began
+    output = sum(file.stat().st_size for file in Path(directory).iterdir())
+    shutil.rmtree(directory)
+    return {
+        "wall_s": wall,
+        "chunks": manifest.chunks,
+        "frames": manifest.frames,
+        "output_bytes": output,
+    }
+
+
+def measure_translate(path: str, chunk_length: str) -> dict[str, float]:
+    """Chunking and translation alone, on one thread."""
+    from virnuc_assets.sequences.blocks import read_blocks
+    from virnuc_assets.sequences.chunks import chunk_records, windows
+    from virnuc_assets.sequences.frames import open_frames
+    from virnuc_assets.sequences.input_file import open_input
+    from virnuc_assets.sequences.records import parse_records
+
+    spent = text = 0.0
+    with open_input(Path(path)) as source:
+        for number, block in enumerate(read_blocks(source, 1 << 24)):
+            text += len(block.text)
+            records = parse_records(source.path, "nucleotide", block)
+            for _attempt in range(2 if number == 0 else 1):  # the first loads machine code
+                began = time.perf_counter()
+                chunks = chunk_records(records.offsets, int(chunk_length))
+                for window in windows(chunks):
+                    start, stop = chunks.start[window], chunks.stop[window]
+                    letters = records.letters[start[0] : stop[-1]]
+                    open_frames(letters, start - start[0], stop - start[0])
+                last = time.perf_counter() - began
+            spent += last
+    return {"translate_s": spent, "text_bytes": text}
+
+
+def measure_floor(path: str, output_bytes: str, output: str) -> dict[str, float]:
+    """Reading the file through the decompressor, and writing as much as an index holds."""
+    from virnuc_assets.sequences.input_file import open_input
+
+    buffer = bytearray(1 << 24)
+    data = np.random.default_rng(0).bytes(1 << 24)
+    began = time.perf_counter()
+    with open_input(Path(path)) as source:
+        while source.readinto(memoryview(buffer)):
+            pass
+    left = int(output_bytes)
+    with Path(output).open("wb", buffering=0) as file:
+        while left > 0:
+            left -= file.write(data[: min(left, len(data))])
+        os.fsync(file.fileno())
+    wall = time.perf_counter() - began
+    Path(output).unlink()
+    return {"wall_s": wall}
+
+
+def measure_command(path: str, chunk_length: str, directory: str) -> dict[str, float]:
+    """The command from start to end, and the most memory it held."""
+    call = [sys.executable, "-m", "virnuc_assets.cli", "index", path, "--output", directory]
+    began = time.perf_counter()
+    subprocess.run([*call, "--chunk-length", chunk_length], check=True, stdout=sys.stderr)
+    wall = time.perf_counter() - began
+    shutil.rmtree(directory)
+    kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return {"wall_s": wall, "peak_rss_mb": kilobytes / 1000}
+
+
+NCBI_BASES = "TCAG"
+NCBI_CODE = "FFLLSSSSYY**CC*WLLLLPPPPHHQQRRRRIIIMTTTTNNKKSSRRVVVVAAAADDEEGGGG"
+CODONS = {
+    one + two + three: NCBI_CODE[16 * i + 4 * j + k]
+    for i, one in enumerate(NCBI_BASES)
+    for j, two in enumerate(NCBI_BASES)
+    for k, three in enumerate(NCBI_BASES)
+}
+
+
+def measure_peer(path: str, chunk_length: str, records: str) -> dict[str, float]:
+    """The plain implementation on the file's first records."""
+    from itertools import islice
+
+    from Bio import SeqIO
+
+    began = time.perf_counter()
+    spent, chunks, frames = 0.0, 0, []
+    for record in islice(SeqIO.parse(path, "fasta"), int(records)):
+        sequence = str(record.seq).upper()
+        started = time.perf_counter()
+        for number, chunk in enumerate(plain_chunks(sequence, int(chunk_length)), start=1):
+            frames += plain_frames(f"{record.id}_chunk_{number}", chunk)
+            chunks += 1
+        spent += time.perf_counter() - started
+    # What is embedded once, longest first, and where each frame finds it.
+    with tempfile.TemporaryDirectory() as folder:
+        tables = []
+        for column, name in ((1, "nucleotides"), (2, "proteins")):
+            unique = sorted({frame[column] for frame in frames}, key=lambda s: (-len(s), s))
+            tables.append({sequence: row for row, sequence in enumerate(unique)})
+            (Path(folder) / name).write_text("".join(f"{sequence}\n" for sequence in unique))
+        with (Path(folder) / "frames").open("w") as file:
+            for name, nucleotides, protein in frames:
+                file.write(f"{name}\t{tables[0][nucleotides]}\t{tables[1][protein]}\n")
+    return {
+        "whole_s": time.perf_counter() - began,
+        "translate_s": spent,
+        "chunks": chunks,
+        "frames": len(frames),
+    }
+
+
+def plain_chunks(sequence: str, length: int) -> Iterator[str]:
+    """Chunks as VirNucPro cuts them."""
+    count = -(-len(sequence) // length)
+    surplus = count * length - len(sequence)
+    overlap = surplus // count
+    wider = surplus - overlap * (count - 1)
+    shift = 0
+    for number in range(count):
+        start = number * length - shift
+        yield sequence[start : start + length]
+        shift += overlap + 1 if number < wider else overlap
+
+
+def plain_frames(name: str, chunk: str) -> list[tuple[str, str, str]]:
+    """Name, nucleotides and protein of a chunk's open frames."""
+    from Bio.Seq import Seq
+
+    found = []
+    for strand, letters in (("F", chunk), ("R", str(Seq(chunk).reverse_complement()))):
+        for offset in range(3):
+            protein = ""
+            for place in range(offset, len(letters) - 2, 3):
+                protein += CODONS.get(letters[place : place + 3], "")
+            if protein and "*" not in protein:
+                end = offset + 3 * len(protein) + 1
+                found.append((f"{name}{strand}{offset + 1}", letters[offset:end], protein))
+    return found
+
+
+MEASURES: dict[str, Callable[..., dict[str, float]]] = {
+    "index": measure_index,
+    "translate": measure_translate,
+    "floor": measure_floor,
+    "command": measure_command,
+    "peer": measure_peer,
+}
+
+
+def simulate(path: Path, records: int, length: int) -> None:
+    """Random DNA, `records` of `length` letters, in lines of 80 where they are longer than 150."""
+    rng = np.random.default_rng(records)
+    at_once = max(1, 10_000_000 // length)
+    with path.open("wb") as file:
+        for first in range(0, records, at_once):
+            count = min(at_once, records - first)
+            for number, letters in enumerate(BASES[rng.integers(0, 4, (count, length))], first):
+                text = letters.tobytes()
+                if length > READ_LENGTH:
+                    text = b"\n".join(text[i : i + LINE] for i in range(0, length, LINE))
+                file.write(b">record_%d\n%s\n" % (number, text))
+
+
+def show(row: dict[str, object], head: bool) -> None:
+    """Print a line of the table, under its head the first time."""
+    if head:
+        print("  ".join(row))
+    cells = (
+        (f"{value:.3g}" if isinstance(value, float) else str(value)).rjust(len(key))
+        for key, value in row.items()
+    )
+    print("  ".join(cells), flush=True)
+
+
+def machine() -> dict[str, object]:
+    """What this ran on."""
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    return {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version()}
+
+
+if __name__ == "__main__":
+    main()
