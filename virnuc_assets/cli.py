@@ -96,7 +96,8 @@ def index(
     console.result(
         f"{output}: {manifest.records} records, {manifest.chunks} chunks of {chunk_length} bases, "
         f"{manifest.frames} frames ({manifest.unique_nucleotides} unique nucleotide and "
-        f"{manifest.unique_proteins} unique protein sequences); "
+        f"{manifest.unique_proteins} unique protein sequences, {manifest.unique_share:.1%} of "
+        "the total); "
         f"{manifest.records_without_open_frame} records without an open frame"
     )
 

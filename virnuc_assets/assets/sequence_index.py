@@ -33,6 +33,7 @@ def sequence_index(
             "frames": manifest.frames,
             "unique_nucleotides": manifest.unique_nucleotides,
             "unique_proteins": manifest.unique_proteins,
+            "unique_share": manifest.unique_share,
             "chunk_length": manifest.chunk_length,
             "input": manifest.input_name,
             "input_sha256": manifest.input_sha256,

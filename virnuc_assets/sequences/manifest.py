@@ -45,6 +45,13 @@ class IndexManifest:
     proteins_sha256: str
     warnings: tuple[str, ...]
 
+    @property
+    def unique_share(self) -> float:
+        """Unique sequences over all of them, both tables: the share of the work that is done."""
+        if not self.frames:
+            return 1.0
+        return (self.unique_nucleotides + self.unique_proteins) / (2 * self.frames)
+
 
 def read_manifest(directory: Path) -> IndexManifest:
     """Read the manifest of a complete index.

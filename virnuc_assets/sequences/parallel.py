@@ -11,7 +11,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_MOST = 8  # memory grows with threads; past these one reader cannot keep up
+_MOST = 4  # memory grows with threads, and one reader keeps up with no more than a few
 
 
 def usable_cores() -> int:

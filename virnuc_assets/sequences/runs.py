@@ -23,7 +23,7 @@ from virnuc_assets.sequences.spool import BATCH_ROWS, Kept, Spool
 from virnuc_assets.sequences.unique import unique_longest_first
 from virnuc_assets.store.sequence_table import COLUMN, write_sequence_table
 
-PART_LETTERS = 1 << 25
+PART_LETTERS = 1 << 24
 """Letters that are sorted together when runs are merged, about."""
 
 Place = tuple[int, str]

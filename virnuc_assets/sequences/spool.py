@@ -35,7 +35,7 @@ class Kept:
 class Spool:
     """Puts tables by, from any thread: up to `room` bytes in memory, the rest in `folder`."""
 
-    def __init__(self, folder: Path, room: int = 1 << 28) -> None:
+    def __init__(self, folder: Path, room: int = 1 << 27) -> None:
         self._folder = folder
         self._room = room
         self._lock = Lock()

@@ -49,7 +49,7 @@ def test_index_says_what_it_made(virnuc, dna, tmp_path):
     assert done.stdout == (
         f"made: 2 records, 2 chunks of 300 bases, {manifest['frames']} frames "
         f"({manifest['unique_nucleotides']} unique nucleotide and {manifest['unique_proteins']} "
-        "unique protein sequences); 0 records without an open frame\n"
+        "unique protein sequences, 100.0% of the total); 0 records without an open frame\n"
     )
     assert done.stderr == ""
     table = pyarrow.ipc.open_file(tmp_path / "made" / "proteins.arrow").read_all()

@@ -98,6 +98,8 @@ def test_the_manifest_tells_the_whole(index, write):
     ):
         assert digest == hashlib.sha256((directory / name).read_bytes()).hexdigest()
     assert manifest.tool_version == "1.2.3"
+    sequences = manifest.unique_nucleotides + manifest.unique_proteins
+    assert manifest.unique_share == sequences / (2 * manifest.frames) < 1
     assert manifest.warnings == ("1 of 5 records hold U (RNA), which was read as T",)
     for name in (RECORDS_FILE, FRAMES_FILE):
         metadata = pq.read_metadata(directory / name).metadata
