@@ -21,15 +21,15 @@ DEMO_MODELS = {
 WHOLE_GZIP = gzip.compress(">a\n{}\n".format("".join(Random(0).choices("ACGT", k=3000))).encode())
 
 BROKEN = {
-    "empty": (b"", "the file is empty; give a FASTA file"),
-    "no records": (b"\n\n \n", "the file holds no records; give a FASTA file"),
+    "empty": (b"", "the file is empty; give a FASTA or FASTQ file"),
+    "no records": (b"\n\n \n", "the file holds no records; give a FASTA or FASTQ file"),
     "duplicate ids": (b">a\nACGT\n>b\nAC\n>a\nGG\n", "the id 'a' belongs to more than one record"),
     "zero-length record": (b">a\nACGT\n>b\n>c\nAC\n", "record 'b' has no sequence (line 3)"),
     "protein": (b">a\nACGT\n>p\nMKVLF\n", "record 'p' holds 'L', which is not a nucleotide, and"),
     "truncated gzip": (WHOLE_GZIP[:-100], "the gzip file is truncated; copy or download it again"),
-    "text": (b"dear reader,\n", "and not with '>', so this is not FASTA; remove what"),
-    "FASTQ": (b"@r1\nACGT\n+\nIIII\n", "looks like FASTQ; convert it to FASTA"),
-    "binary": (b"\x7fELF\x02\x01\x01\x00", "and not with '>', so this is not FASTA"),
+    "text": (b"dear reader,\n", "so this is neither FASTA nor FASTQ; remove what"),
+    "FASTQ of wrapped lines": (b"@r1\nAC\nGT\n+\nIIII\n", "has no '+' on the line after its seq"),
+    "binary": (b"\x7fELF\x02\x01\x01\x00", "so this is neither FASTA nor FASTQ"),
 }
 
 
