@@ -4,7 +4,9 @@ BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: demo test check ui clean
+FUZZ_SECONDS ?= 1800
+
+.PHONY: demo test check fuzz ui clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/installed ## materialise the bundled sample through the assets and show its calls
@@ -21,6 +23,9 @@ check: .venv/installed ## formatting, lint, types, layers, definitions
 	$(BIN)/dagster definitions validate
 	$(BIN)/dg check defs
 	$(BIN)/dg list defs > /dev/null
+
+fuzz: .venv/installed ## fuzz the front end; an input that fails is left as a test
+	@$(BIN)/python -m virnuc_assets_tests.fuzz.run --seconds $(FUZZ_SECONDS)
 
 ui: .venv/installed ## webserver and daemon on http://127.0.0.1:3000
 	@mkdir -p data

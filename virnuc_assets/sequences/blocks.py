@@ -36,7 +36,7 @@ class Block:
 def read_blocks(source: OpenInput, size: int) -> Iterator[Block]:
     """Cut the text of `source` into blocks of about `size` bytes, or one record if it is longer.
 
-    Where it is cut depends on the text and on `size` alone. Blank lines at its start are skipped;
+    Where it is cut depends on the text and on `size` alone. Blanks at its start are skipped;
     nothing is yielded when there is nothing else.
 
     Raises:
@@ -59,9 +59,10 @@ def read_blocks(source: OpenInput, size: int) -> Iterator[Block]:
             searched = filled - 1
             data.extend(bytes(filled))
             continue
-        yield Block(form, memoryview(data)[:cut], line)
+        block = Block(form, memoryview(data)[:cut], line)
         line += _count_lines(data, cut)
         data, filled = _carry(data[cut:filled], size)
+        yield block
         searched = 0
 
 
@@ -94,6 +95,14 @@ def _last_fastq(data: bytearray, searched: int) -> int:
     end = len(data)
     for _ in range(_count_lines(data, end) % _FASTQ_LINES + 1):
         end = data.rfind(b"\n", 0, end)
+    # Blank lines stay with what follows: nothing, or a fault wherever the file is cut.
+    while end >= 0:
+        begin = end
+        for _ in range(_FASTQ_LINES):
+            begin = data.rfind(b"\n", 0, begin)
+        if data[begin + 1 : end].strip(_BLANKS):
+            break
+        end = begin
     return end + 1
 
 

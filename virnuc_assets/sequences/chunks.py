@@ -17,6 +17,7 @@ from virnuc_assets.errors import InputError
 from virnuc_assets.sequences.ragged import within_run
 
 MIN_CHUNK_LENGTH = 3
+_MAX_CHUNK_LENGTH = 1_000_000
 _WINDOW = 1 << 20
 
 
@@ -38,12 +39,13 @@ def check_chunk_length(chunk_length: int) -> None:
     """Refuse a chunk length that holds no codon.
 
     Raises:
-        InputError: `chunk_length` is not an integer of at least 3.
+        InputError: `chunk_length` is not an integer from 3 to 1 000 000.
     """
-    if type(chunk_length) is not int or chunk_length < MIN_CHUNK_LENGTH:
+    if type(chunk_length) is not int or not MIN_CHUNK_LENGTH <= chunk_length <= _MAX_CHUNK_LENGTH:
         raise InputError(
             f"chunk length {chunk_length!r}: must be a whole number of at least "
-            f"{MIN_CHUNK_LENGTH}; trained heads exist for 300 and 500"
+            f"{MIN_CHUNK_LENGTH} and at most {_MAX_CHUNK_LENGTH}; trained heads exist for 300 and "
+            "500"
         )
 
 

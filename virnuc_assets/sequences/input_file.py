@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after one byte: a frame of no text, as pzstd begins with
 _REST = 1 << 20
 _DAMAGED = cast(
     tuple[type[Exception], ...], (gzip.BadGzipFile, igzip_lib.IsalError, isal_zlib.error)
@@ -55,7 +56,7 @@ class OpenInput:
         if magic.startswith(_GZIP_MAGIC):
             self._kind = "gzip file"
             self._text = cast(io.RawIOBase, igzip.IGzipFile(fileobj=self._raw, mode="rb"))
-        elif magic == _ZSTD_MAGIC:
+        elif magic == _ZSTD_MAGIC or magic[1:] == _ZSTD_SKIPPABLE:
             self._kind = "zstd file"
             self._text = pa.CompressedInputStream(pa.PythonFile(self._raw, "r"), "zstd")
 

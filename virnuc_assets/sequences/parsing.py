@@ -13,7 +13,7 @@ from virnuc_assets.sequences.compiled import compiled
 BLANK, REFUSED = 0, 1
 """What a table of letters holds for a byte that is passed over, and for one that is refused."""
 
-_NEWLINE, _SPACE, _HEADER, _AT, _PLUS, _LAST_PRINTABLE = b"\n >@+~"
+_TAB, _NEWLINE, _RETURN, _SPACE, _HEADER, _AT, _PLUS, _LAST_PRINTABLE = b"\t\n\r >@+~"
 _A, _C, _G, _N, _T, _LOWER_U = b"ACGNTu"
 _LOWER = 0x20
 _FASTQ_LINES = 4
@@ -31,6 +31,7 @@ class Fault(IntEnum):
     NO_PLUS = 6
     CUT_SHORT = 7
     ODD_QUALITY = 8
+    BARE_RETURN = 9
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,11 @@ def _fasta(
             if n and written == start:
                 return n, Fault.NO_SEQUENCE.value, header, 0
             start, header = written, line
-            first = named
-            named, printable = _take_id(row[1:], ids, named)
+            named, fault = _take_id(row[1:], ids, named)
             id_ends[n], ends[n] = named, written
             n += 1
-            if named == first:
-                return n, Fault.NO_ID.value, line, 0
-            if not printable:
-                return n, Fault.ODD_ID.value, line, 0
+            if fault:
+                return n, fault, line, 0
         else:
             written, uracil, odd = _take_letters(row, table, letters, written)
             ends[n - 1] = written
@@ -126,14 +124,12 @@ def _fastq(
             if _all_blank(text[begin:]):
                 break
             return n, Fault.NO_AT.value, line, 0
-        first, start = named, written
-        named, printable = _take_id(text[begin + 1 : line_ends[line]], ids, named)
+        start = written
+        named, fault = _take_id(text[begin + 1 : line_ends[line]], ids, named)
         id_ends[n], ends[n] = named, written
         n += 1
-        if named == first:
-            return n, Fault.NO_ID.value, line, 0
-        if not printable:
-            return n, Fault.ODD_ID.value, line, 0
+        if fault:
+            return n, fault, line, 0
         if line + _FASTQ_LINES > line_ends.size:
             return n, Fault.CUT_SHORT.value, line, 0
         sequence = text[line_ends[line] + 1 : line_ends[line + 1]]
@@ -155,16 +151,30 @@ def _fastq(
 
 
 @compiled
-def _take_id(row: np.ndarray, ids: np.ndarray, named: int) -> tuple[int, bool]:
-    """Copy a header's id to `ids[named:]`; where it ends there, and whether it is plain ASCII."""
+def _take_id(row: np.ndarray, ids: np.ndarray, named: int) -> tuple[int, int]:
+    """Copy a header's id to `ids[named:]`; where it ends there, and what is wrong with the header.
+
+    A carriage return within it is the end of a line elsewhere: what follows would be lost.
+    """
+    start = named
     printable = True
     for byte in row:
-        if byte <= _SPACE:
+        if _is_blank(byte):
             break
-        printable &= byte <= _LAST_PRINTABLE
+        printable &= _SPACE < byte <= _LAST_PRINTABLE
         ids[named] = byte
         named += 1
-    return named, printable
+    for byte in row[named - start : -1]:
+        if byte == _RETURN:
+            return named, Fault.BARE_RETURN.value
+    if named == start:
+        return named, Fault.NO_ID.value
+    return named, Fault.NONE.value if printable else Fault.ODD_ID.value
+
+
+@compiled
+def _is_blank(byte: int) -> bool:
+    return byte == _SPACE or _TAB <= byte <= _RETURN
 
 
 @compiled
@@ -196,7 +206,7 @@ def _take_letters(
 @compiled
 def _all_blank(row: np.ndarray) -> bool:
     for byte in row:  # noqa: SIM110 (generators are not compiled)
-        if byte > _SPACE:
+        if not _is_blank(byte):
             return False
     return True
 

@@ -91,8 +91,12 @@ _FAULTS = {
         "rename it with letters, digits and punctuation",
     ),
     Fault.NO_SEQUENCE: ("has no sequence", "remove it or give its sequence"),
+    Fault.BARE_RETURN: (
+        "has a carriage return within its header line",
+        "end all lines in LF or CRLF (dos2unix -c mac)",
+    ),
     Fault.NO_AT: (
-        "is followed by a line that does not start with '@'",
+        "does not start with '@'",
         "give FASTQ with four lines a record (seqkit seq -w 0)",
     ),
     Fault.NO_PLUS: (
@@ -113,13 +117,10 @@ def _explain(parsed: Parsed, kind: Kind, block: Block) -> str:
     name = parsed.ids[before:].tobytes().decode("latin-1")
     if parsed.fault is Fault.ODD_LETTER:
         fault, remedy = _letter_fault(chr(parsed.byte), kind)
-    elif parsed.fault is Fault.NO_SEQUENCE and b"\n" not in (text := bytes(block.text)):
-        bare = b"\r" in text
-        fault = "has no sequence" + " before the file's first line feed" * bare
-        remedy = "end lines in LF, not CR" if bare else _FAULTS[Fault.NO_SEQUENCE][1]
     else:
         fault, remedy = _FAULTS[parsed.fault]
-    record = f"record {name!a}" if name else "a record"
+    # Of a record that does not start as one, only the line is known.
+    record = f"record {name!a}" if name and parsed.fault is not Fault.NO_AT else "a record"
     return f"{record} {fault} (line {block.line + parsed.line}); {remedy}"
 
 

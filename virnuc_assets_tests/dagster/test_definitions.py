@@ -8,7 +8,8 @@ from virnuc_assets.definitions import defs
 LOADED = """
 import sys
 import virnuc_assets.definitions
-print([name for name in ("torch", "transformers", "esm", "matplotlib", "numba") if name in sys.modules])
+heavy = ("torch", "transformers", "esm", "matplotlib", "numba")
+print([name for name in heavy if name in sys.modules])
 """
 
 

@@ -193,7 +193,7 @@ def test_what_a_killed_build_left_behind_is_cleared(index, write):
     assert {path.name for path in directory.iterdir()} == FILES
 
 
-@pytest.mark.parametrize("chunk_length", [2, 0, -300, 300.0, "500", True])
+@pytest.mark.parametrize("chunk_length", [2, 0, -300, 300.0, "500", True, 1_000_001, 2**63])
 def test_chunk_lengths_that_make_no_sense(chunk_length, write, tmp_path):
     with pytest.raises(InputError, match=r"chunk length .*whole number of at least 3"):
         build_index(write(TEXT), tmp_path / "index", chunk_length, tool_version="1")

@@ -92,6 +92,11 @@ def test_several_members(pack, write):
     assert read(write(pack(first) + pack(rest))) == PLAIN
 
 
+def test_zstd_that_begins_with_a_skippable_frame(write):
+    skippable = bytes.fromhex("502a4d18") + (4).to_bytes(4, "little") + b"size"
+    assert read(write(skippable + zstd(DRESSED["plain"]))) == PLAIN
+
+
 @pytest.mark.parametrize("block_bytes", [1, 30, 1 << 20])
 def test_threads_change_nothing(block_bytes, write):
     path = write(DRESSED["wrapped"])
@@ -170,7 +175,7 @@ BROKEN = {
     "byte-order mark": (b"\xef\xbb\xbf>a\nACGT\n", "line 1 starts with a byte-order mark; save"),
     "lines that end in CR": (
         b">a\rACGT\r>b\rGG\r",
-        "'a' has no sequence before .*; end lines in LF",
+        "record 'a' has a carriage return within its header line .*; end all lines in LF",
     ),
     "truncated zstd": (ZSTD[:-3], "the zstd file is truncated"),
     "zstd cut in its header": (ZSTD[:5], "the zstd file is truncated"),
@@ -189,8 +194,11 @@ BROKEN = {
     ),
     "FASTQ with a blank line": (
         b"@a\nAC\n+\nII\n\n@b\nAC\n+\nII\n",
-        r"is followed by a line that does not start with '@' \(line 5\)",
+        r"a record does not start with '@' \(line 5\)",
     ),
+    "CR in a header": (b">a x\rACGT\nGG\n", "'a' has a carriage return within its header line"),
+    "NUL in an id": (b">a\x00b\nAC\n", r"record 'a\\x00b' has an id that is not plain ASCII"),
+    "zeros after FASTQ": (b"@a\nAC\n+\nII\n\x00\x00\x00", "does not start with '@' .line 5"),
     "FASTQ of a protein": (b"@a\nMKLE\n+\nIIII\n", "'a' holds 'L'.*looks like a protein"),
     "truncated gzip": (PACKED[:-6], "the gzip file is truncated"),
     "gzip cut in its header": (PACKED[:5], "the gzip file is truncated"),
