@@ -35,7 +35,7 @@ from virnuc_assets.sequences.manifest import (
     RECORDS_FILE,
     IndexManifest,
 )
-from virnuc_assets.sequences.parallel import usable_cores
+from virnuc_assets.sequences.parallel import ordered_map, usable_cores
 from virnuc_assets.sequences.records import rna_warnings
 from virnuc_assets.sequences.runs import merge_runs
 from virnuc_assets.sequences.scan import BLOCK_BYTES, scan
@@ -112,12 +112,10 @@ def build_index(
             chunks += pc.sum(block.records["n_chunks"]).as_py()
         file = source.identity()
 
-        nucleotides = merge_runs(
-            [run.nucleotides for _, run in runs], folder / NUCLEOTIDES_FILE, scratch, threads
-        )
-        proteins = merge_runs(
-            [run.proteins for _, run in runs], folder / PROTEINS_FILE, scratch, threads
-        )
+        tables = [folder / NUCLEOTIDES_FILE, folder / PROTEINS_FILE]
+        nucleotides = merge_runs([run.nucleotides for _, run in runs], tables[0], scratch, threads)
+        proteins = merge_runs([run.proteins for _, run in runs], tables[1], scratch, threads)
+        nucleotides_sha256, proteins_sha256 = ordered_map(sha256_file, tables, threads)
         frames = 0
         for number, (first_record, run) in enumerate(runs):
             table = run.frames.read(0, run.frames.rows)
@@ -139,8 +137,8 @@ def build_index(
             "schema": INDEX_SCHEMA,
             "chunk_length": chunk_length,
             "input_sha256": file.sha256,
-            "nucleotides_sha256": sha256_file(folder / NUCLEOTIDES_FILE),
-            "proteins_sha256": sha256_file(folder / PROTEINS_FILE),
+            "nucleotides_sha256": nucleotides_sha256,
+            "proteins_sha256": proteins_sha256,
         }
         digest = sha256_json(identity)
         for writer in (records_table, frames_table):

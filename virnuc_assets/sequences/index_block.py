@@ -7,18 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from virnuc_assets.sequences.chunks import Chunks, chunk_records, windows
+from virnuc_assets.sequences.compiled import compiled
 from virnuc_assets.sequences.frames import FRAME_NAMES, open_frames
+from virnuc_assets.sequences.ragged import flat, offsets_of, string_array
 from virnuc_assets.sequences.records import Records
 from virnuc_assets.sequences.runs import Run, write_run
 from virnuc_assets.sequences.spool import Kept, Spool
 
 _RUN_BYTES = 1 << 26
 
-_CHUNK_INFIX = pa.scalar("_chunk_", pa.large_string())
-_NOTHING = pa.scalar("", pa.large_string())
+_FRAME_NAMES = pa.array(FRAME_NAMES, pa.large_string())
+_FRAME_LETTERS = np.frombuffer("".join(FRAME_NAMES).encode(), np.uint8)
+_INFIX = np.frombuffer(b"_chunk_", np.uint8)
+_DIGITS = 10 ** np.arange(1, 19)
 
 
 @dataclass(frozen=True)
@@ -84,17 +87,52 @@ def _frames_of(records: Records, chunks: Chunks, window: slice) -> pa.Table:
     base = start[0]
     found = open_frames(records.letters[base : stop[-1]], start - base, stop - base)
     record = chunks.record[window][found.chunk]
-    number = pa.array(chunks.number[window][found.chunk])
-    frame = pa.array(FRAME_NAMES, pa.large_string()).take(pa.array(found.frame))
-    chunk_name = pc.binary_join_element_wise(
-        records.ids.take(pa.array(record)), number.cast(pa.large_string()), _CHUNK_INFIX
-    )
+    number = chunks.number[window][found.chunk]
     columns = {
         "record": record,
         "chunk": number,
-        "frame": frame,
-        "name": pc.binary_join_element_wise(chunk_name, frame, _NOTHING),
+        "frame": _FRAME_NAMES.take(pa.array(found.frame)),
+        "name": frame_names(records.ids, record, number, found.frame),
         "nucleotides": found.nucleotides,
         "protein": found.proteins,
     }
     return pa.table(columns)
+
+
+def frame_names(
+    ids: pa.LargeStringArray, record: np.ndarray, number: np.ndarray, frame: np.ndarray
+) -> pa.LargeStringArray:
+    """`{id}_chunk_{number}{F1 … R3}` of n frames: positions in `ids`, chunk numbers, frames."""
+    letters, id_offsets = flat(ids)
+    digits = 1 + np.searchsorted(_DIGITS, number, side="right")
+    offsets = offsets_of(np.diff(id_offsets)[record] + _INFIX.size + digits + 2)
+    names = np.empty(offsets[-1], np.uint8)
+    _write_names(letters, id_offsets, record, number, frame, offsets, names)
+    return string_array(names, offsets)
+
+
+@compiled
+def _write_names(
+    ids: np.ndarray,
+    id_offsets: np.ndarray,
+    record: np.ndarray,
+    number: np.ndarray,
+    frame: np.ndarray,
+    offsets: np.ndarray,
+    names: np.ndarray,
+) -> None:
+    for i in range(record.size):
+        place = offsets[i]
+        for letter in ids[id_offsets[record[i]] : id_offsets[record[i] + 1]]:
+            names[place] = letter
+            place += 1
+        for letter in _INFIX:
+            names[place] = letter
+            place += 1
+        end = offsets[i + 1]
+        names[end - 2] = _FRAME_LETTERS[2 * frame[i]]
+        names[end - 1] = _FRAME_LETTERS[2 * frame[i] + 1]
+        left = number[i]
+        for digit in range(end - 3, place - 1, -1):
+            names[digit] = ord("0") + left % 10
+            left //= 10

@@ -9,13 +9,17 @@ import logging
 import random
 from functools import partial
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from virnuc_assets.errors import InputError, StoreError
 from virnuc_assets.sequences import index as index_module
+from virnuc_assets.sequences.frames import FRAME_NAMES
 from virnuc_assets.sequences.index import (
     FRAMES_FILE,
     NUCLEOTIDES_FILE,
@@ -23,6 +27,7 @@ from virnuc_assets.sequences.index import (
     RECORDS_FILE,
     build_index,
 )
+from virnuc_assets.sequences.index_block import frame_names
 from virnuc_assets.sequences.manifest import read_manifest
 from virnuc_assets.sequences.runs import merge_runs
 from virnuc_assets.sequences.spool import Spool
@@ -280,3 +285,13 @@ def test_nothing_is_left_beside_the_index(index, write):
     with pytest.raises(InputError):
         build_index(write(TEXT + ">x\nAC\n>x\nAC\n"), directory, 300, tool_version="1")
     assert {path.name for path in directory.iterdir()} == FILES
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 10**12), st.integers(0, 5)), max_size=20)
+)
+def test_names_of_frames(frames):
+    ids = ["a", "NC_001416.1|x", "9", "read_10/2"]
+    record, number, frame = (np.array([row[i] for row in frames], np.int64) for i in range(3))
+    found = frame_names(pa.array(ids, pa.large_string()), record, number, frame)
+    assert found.to_pylist() == [f"{ids[r]}_chunk_{n}{FRAME_NAMES[f]}" for r, n, f in frames]
