@@ -1,4 +1,4 @@
-"""Attention within the segments of a pack: one interface, four backends.
+"""Attention within the segments of a pack: one interface, five backends.
 
 A backend computes softmax(q·kᵀ / sqrt(Dh) + bias)·v inside every segment, for q, k, v of shape
 (T, H, Dh); a token never sees another segment. With `alibi_slopes` (H,), float32, the bias is
@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from virnuc_assets.encoders.tiles import make_tiles
 from virnuc_assets.errors import BackendError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BackendName = Literal["flash-attn", "torch-varlen", "flex", "sdpa"]
+BackendName = Literal["triton", "flash-attn", "torch-varlen", "flex", "sdpa"]
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 _FLEX_BLOCK = 128
 
@@ -36,14 +37,15 @@ _FLEX_BLOCK = 128
 class Segments:
     """Where a pack's segments lie.
 
-    `cu_seqlens`: boundaries on the device, shape (n + 1,), int32. `runs`: the same on the host as
-    (start, count, length) of neighbouring segments of equal length, so that no backend waits for
-    the device to read them. `block_mask`: for FlexAttention alone.
+    `cu_seqlens`: boundaries on the device, shape (n + 1,), int32. `runs`: for SDPA alone, the same
+    on the host as (start, count, length) of neighbouring segments of equal length. `tiles`: for
+    our own kernels alone, `tiles.make_tiles` on the device. `block_mask`: for FlexAttention alone.
     """
 
     cu_seqlens: Tensor
     max_seqlen: int
     runs: tuple[tuple[int, int, int], ...]
+    tiles: tuple[Tensor, ...] = ()
     block_mask: BlockMask | None = None
 
 
@@ -60,15 +62,11 @@ class Attention:
 
     def segments(self, cu_seqlens: np.ndarray, max_seqlen: int, device: torch.device) -> Segments:
         """Prepare the segments of one pack (boundaries `cu_seqlens`, int32) on `device`."""
-        runs = []
-        start = 0
-        for length, group in groupby(np.diff(cu_seqlens).tolist()):
-            count = len(list(group))
-            runs.append((start, count, length))
-            start += count * length
+        runs = _runs(cu_seqlens) if self.name == "sdpa" else ()
         boundaries = to_device(cu_seqlens, device)
+        tiles = _tiles(cu_seqlens, device) if self.name == "triton" else ()
         mask = _block_mask(cu_seqlens, device) if self.name == "flex" else None
-        return Segments(boundaries, max_seqlen, tuple(runs), mask)
+        return Segments(boundaries, max_seqlen, runs, tiles, mask)
 
 
 def choose_backend(
@@ -81,8 +79,8 @@ def choose_backend(
 ) -> Attention:
     """Resolve `requested` ("auto" or a backend's name) once, and log the choice.
 
-    "auto" takes the first that can serve of: flash-attn, torch-varlen, flex, sdpa. On a GPU a
-    backend is tried out on one small segment.
+    "auto" takes the first that can serve of: triton, flash-attn, torch-varlen, flex, sdpa. On a
+    GPU a backend is tried out on one small segment.
 
     Raises:
         BackendError: an unknown name, or a forced backend that can't serve, with the reason.
@@ -137,8 +135,11 @@ def _obstacle(
         return "needs float16 or bfloat16"
     if backend.name == "torch-varlen" and needs_alibi:
         return "has no ALiBi"
-    if backend.name == "flash-attn" and find_spec("flash_attn") is None:
+    package = {"triton": "triton", "flash-attn": "flash_attn"}.get(backend.name)
+    if package and find_spec(package) is None:
         return "is not installed"
+    if backend.name == "triton" and head_dim not in (16, 32, 64, 128):
+        return f"has no heads of {head_dim}"
     return trial(backend, device, dtype, needs_alibi, head_dim)
 
 
@@ -156,11 +157,38 @@ def trial(
     q = torch.zeros(_FLEX_BLOCK, 1, head_dim, device=device, dtype=dtype)
     slopes = torch.ones(1, device=device) if needs_alibi else None
     whole = np.array([0, _FLEX_BLOCK], dtype=np.int32)
+    failures: tuple[type[Exception], ...] = (
+        ImportError,
+        RuntimeError,
+        ValueError,
+        *_triton_errors(),
+    )
     try:
         backend.varlen(q, q, q, backend.segments(whole, _FLEX_BLOCK, device), slopes).cpu()
-    except (ImportError, RuntimeError, ValueError) as error:
+    except failures as error:
         return f"fails here with {(str(error).splitlines() or [repr(error)])[0]!r}"
     return None
+
+
+def _triton_errors() -> tuple[type[Exception], ...]:
+    if find_spec("triton") is None:
+        return ()
+    from triton.errors import TritonError
+
+    return (TritonError,)
+
+
+def _triton(
+    q: Tensor, k: Tensor, v: Tensor, segments: Segments, alibi_slopes: Tensor | None
+) -> Tensor:
+    from virnuc_assets.encoders.kernels.attention import attend
+
+    return attend(q, k, v, segments.tiles, alibi_slopes)
+
+
+def _tiles(cu_seqlens: np.ndarray, device: torch.device) -> tuple[Tensor, ...]:
+    tiles = make_tiles(cu_seqlens)
+    return to_device(np.concatenate(tiles), device).split([len(mine) for mine in tiles])
 
 
 def _flash_attn(
@@ -183,6 +211,16 @@ def _torch_varlen(
     out = varlen_attn(q, k, v, cu, cu, longest, longest)
     assert isinstance(out, Tensor)
     return out
+
+
+def _runs(cu_seqlens: np.ndarray) -> tuple[tuple[int, int, int], ...]:
+    runs = []
+    start = 0
+    for length, group in groupby(np.diff(cu_seqlens).tolist()):
+        count = len(list(group))
+        runs.append((start, count, length))
+        start += count * length
+    return tuple(runs)
 
 
 def _sdpa(
@@ -260,6 +298,7 @@ def _block_mask(cu_seqlens: np.ndarray, device: torch.device) -> BlockMask:
 
 
 _VARLEN: dict[BackendName, Varlen] = {
+    "triton": _triton,
     "flash-attn": _flash_attn,
     "torch-varlen": _torch_varlen,
     "flex": _flex,

@@ -62,7 +62,7 @@ _WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
 )
 # Raise when the same weights and sequence give another value than before.
-_VALUES_REVISION = 1
+_VALUES_REVISION = 2
 
 
 @dataclass(frozen=True)

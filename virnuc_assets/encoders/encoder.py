@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Literal
 
@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from virnuc_assets.encoders import alphabet, catalog, dnabert_s, esm2
+from virnuc_assets.encoders.agreement import Agreement, agreement, spread_sample
 from virnuc_assets.encoders.attention import SDPA, choose_backend
 from virnuc_assets.encoders.catalog import MAX_TOKENS, EncoderName, LongSequences
+from virnuc_assets.encoders.fusing import load_fused, obstacle_to_fusing
 from virnuc_assets.encoders.packed_model import Architecture, PackedModel, load_model
 from virnuc_assets.encoders.packing import SPECIAL_TOKENS, Frame, Items, Pack, cut_items, make_packs
 from virnuc_assets.encoders.pooling import join_windows
@@ -23,11 +25,19 @@ from virnuc_assets.errors import BackendError, SequenceError
 
 log = logging.getLogger(__name__)
 
-DtypeName = Literal["float32", "float16", "bfloat16"]
+DtypeName = Literal["float32", "float16", "bfloat16", "fp8"]
 Tokenise = Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
 
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# What activations are in between products; fp8 is what most of its products are in.
+_DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "fp8": torch.float16,
+}
 _DEFAULT_BUDGET = {"cpu": 4096, "cuda": 16896}
+# Items that a batch in fp8 has checked against float32.
+_CHECKED = 32
 # Packs on the device at once: the host reads one while the next computes.
 _IN_FLIGHT = 2
 
@@ -38,7 +48,9 @@ class EncoderSettings:
 
     `weights`: a path or a public name. `device`: cpu, cuda or cuda:N. `attention`: auto or a
     backend. `token_budget`: slots of a pack, None for the device's default. `long_sequences`: of
-    a sequence over the model's limit, keep the start or average over windows.
+    a sequence over the model's limit, keep the start or average over windows. `float16_ends`:
+    layers at either end that fp8 leaves in float16. `min_cosine`: what an embedding in fp8 must
+    reach to float32's.
     """
 
     encoder: EncoderName
@@ -48,13 +60,16 @@ class EncoderSettings:
     attention: str = "auto"
     token_budget: int | None = None
     long_sequences: LongSequences = "truncate"
+    float16_ends: int = 1
+    min_cosine: float = 0.99
 
 
 @dataclass(frozen=True)
 class EncoderDescription:
     """What an encoder turned out to be; recorded with everything it makes.
 
-    `device`: the device's own name. `attention`: the backend and why. `parameters`: weights held.
+    `device`: the device's own name. `attention`: the backend and why. `engine`: fused layers, or
+    plain ones and why. `parameters`: weights held.
     """
 
     encoder: EncoderName
@@ -67,6 +82,7 @@ class EncoderDescription:
     device: str
     dtype: DtypeName
     attention: str
+    engine: str
     token_budget: int
     long_sequences: LongSequences
 
@@ -78,7 +94,9 @@ class Embedded:
     `values`: shape (n, dim), float32, in input order. `tokens`: slots that held a token of a
     sequence or around it, of all `slots` in `packs`. `truncated`, `windowed`: sequences over the
     model's limit. `redone_in_float32`: sequences, or windows of one, that overflowed in half
-    precision.
+    precision. `busy_seconds`, `starved_seconds`: how long a CUDA device computed, and how long it
+    had nothing to do before a pack (0 elsewhere). `agreement`: in fp8, with float32 on a sample of
+    these very sequences or windows.
     """
 
     values: np.ndarray
@@ -88,10 +106,21 @@ class Embedded:
     truncated: int
     windowed: int
     redone_in_float32: int
+    busy_seconds: float = 0.0
+    starved_seconds: float = 0.0
+    agreement: Agreement | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Sequences tokenised and packed, ready for the device."""
+
+    items: Items
+    packs: list[Pack]
 
 
 class Encoder:
-    """A loaded encoder; one process and thread at a time."""
+    """A loaded encoder; computes in one process and thread at a time."""
 
     def __init__(
         self,
@@ -100,12 +129,14 @@ class Encoder:
         load_float32: Callable[[], PackedModel],
         tokenise: Tokenise,
         frame: Frame,
+        min_cosine: float,
     ) -> None:
         self.description = description
         self._model = model
         self._load_float32 = load_float32
         self._tokenise = tokenise
         self._frame = frame
+        self._min_cosine = min_cosine
 
     @cached_property
     def _in_float32(self) -> PackedModel:
@@ -117,27 +148,43 @@ class Encoder:
         Raises:
             SequenceError: a sequence is empty, or its embedding is not finite, in float32 either.
         """
+        return next(self.compute([self.prepare(sequences)]))
+
+    def prepare(self, sequences: Sequence[str]) -> Prepared:
+        """Tokenise and pack `sequences`: the host's work, which any thread may do ahead.
+
+        Raises:
+            SequenceError: a sequence is empty.
+        """
         items = self._items(sequences)
-        budget = self.description.token_budget
-        packs = make_packs(items, self._frame, budget)
-        values = np.empty((len(items), self.description.dim), dtype=np.float32)
-        redone = 0
-        with torch.inference_mode():
-            flying: deque[_Launched] = deque()
-            for pack in packs:
-                flying.append(_launch(self._model, pack))
-                if len(flying) == _IN_FLIGHT:
-                    redone += self._land(flying.popleft(), items, values)
-            redone += sum(self._land(launched, items, values) for launched in flying)
-        return Embedded(
-            values=join_windows(values, items.rows, items.lengths),
-            tokens=sum(pack.real_tokens for pack in packs),
-            slots=len(packs) * budget,
-            packs=len(packs),
-            truncated=items.truncated,
-            windowed=items.windowed,
-            redone_in_float32=redone,
-        )
+        return Prepared(items, make_packs(items, self._frame, self.description.token_budget))
+
+    def compute(self, batches: Iterable[Prepared | None]) -> Iterator[Embedded]:
+        """Embed batch after batch, in order: the device's work.
+
+        The device is given its next pack before it is done with one, across batches too. None
+        among `batches` says that the next is not ready: what is under way is finished meanwhile.
+
+        Raises:
+            SequenceError: an embedding of the oldest batch not yet yielded is not finite, in
+                float32 either.
+            BackendError: in fp8, an embedding is too far from float32's.
+        """
+        begun: deque[_Batch] = deque()
+        flying: deque[_Launched] = deque()
+        last: _Launched | None = None
+        for batch, pack in _packs(batches, begun, self.description.dim):
+            if batch is not None and pack is not None:
+                last = _launch(self._model, batch, pack, last)
+                flying.append(last)
+            while len(flying) >= (_IN_FLIGHT if pack is not None else 1):
+                self._land(flying.popleft())
+            while begun and not begun[0].left:
+                done = begun.popleft()
+                embedded = done.embedded(self.description.token_budget)
+                if self.description.dtype == "fp8":
+                    embedded = replace(embedded, agreement=self._check(done))
+                yield embedded
 
     def _items(self, sequences: Sequence[str]) -> Items:
         tokens, offsets = self._tokenise(sequences)
@@ -147,16 +194,17 @@ class Encoder:
         limit = MAX_TOKENS[self.description.encoder] - SPECIAL_TOKENS
         return cut_items(tokens, offsets, limit, self.description.long_sequences)
 
-    def _land(self, launched: _Launched, items: Items, values: np.ndarray) -> int:
-        """Put a pack's means into `values`; how many had to be computed again in float32.
+    def _land(self, launched: _Launched) -> None:
+        """Put a pack's means into its batch.
 
-        Only those that are not finite are replaced: their neighbours keep the values they have in
-        any other pack.
+        Only those that are not finite are computed again, in float32: their neighbours keep the
+        values they have in any other pack.
         """
-        means, pack = launched.wait(), launched.pack
-        values[pack.items] = means
+        batch, pack = launched.batch, launched.pack
+        means = launched.wait()
+        batch.take(launched, means)
         if launched.finite.item():
-            return 0
+            return
         broken = ~np.isfinite(means).all(axis=1)
         if self.description.dtype != "float32":
             log.warning(
@@ -165,24 +213,100 @@ class Encoder:
                 len(pack.items),
                 self.description.dtype,
             )
-            means = _launch(self._in_float32, pack).wait()
-            values[pack.items[broken]] = means[broken]
+            means = _launch(self._in_float32, batch, pack, None).wait()
+            batch.values[pack.items[broken]] = means[broken]
         still = pack.items[broken & ~np.isfinite(means).all(axis=1)]
         if len(still):
             raise SequenceError(
-                int(items.rows[still].min()), "its embedding is not finite, in float32 either"
+                int(batch.items.rows[still].min()), "its embedding is not finite, in float32 either"
             )
-        return int(broken.sum())
+        batch.redone += int(broken.sum())
+
+    def _check(self, batch: _Batch) -> Agreement | None:
+        """Embed a sample of `batch` in float32 and compare."""
+        items = batch.items
+        if not len(items):
+            return None
+        sample = spread_sample(len(items), _CHECKED)
+        chosen = replace(
+            items, starts=items.starts[sample], lengths=items.lengths[sample], rows=sample
+        )
+        slots = int((chosen.lengths + SPECIAL_TOKENS).sum())
+        (pack,) = make_packs(chosen, self._frame, slots)
+        reference = _launch(self._in_float32, batch, pack, None).wait()
+        found = agreement(batch.values[sample[pack.items]], reference)
+        if not found.minimum >= self._min_cosine:
+            raise BackendError(
+                f"dtype=fp8: an embedding's cosine to float32 is {found.minimum:.4f}, under "
+                f"{self._min_cosine}; use dtype=float16"
+            )
+        return found
+
+
+class _Batch:
+    """A batch on its way through the device: what has arrived, and how many packs have not."""
+
+    def __init__(self, prepared: Prepared, dim: int) -> None:
+        self.items = prepared.items
+        self.packs = prepared.packs
+        self.values = np.empty((len(prepared.items), dim), dtype=np.float32)
+        self.left = len(prepared.packs)
+        self.redone = 0
+        self.busy_seconds = self.starved_seconds = 0.0
+
+    def take(self, launched: _Launched, means: np.ndarray) -> None:
+        self.values[launched.pack.items] = means
+        self.busy_seconds += launched.busy_seconds
+        self.starved_seconds += launched.starved_seconds
+        self.left -= 1
+
+    def embedded(self, budget: int) -> Embedded:
+        return Embedded(
+            values=join_windows(self.values, self.items.rows, self.items.lengths),
+            tokens=sum(pack.real_tokens for pack in self.packs),
+            slots=len(self.packs) * budget,
+            packs=len(self.packs),
+            truncated=self.items.truncated,
+            windowed=self.items.windowed,
+            redone_in_float32=self.redone,
+            busy_seconds=self.busy_seconds,
+            starved_seconds=self.starved_seconds,
+        )
+
+
+def _packs(
+    batches: Iterable[Prepared | None], begun: deque[_Batch], dim: int
+) -> Iterator[tuple[_Batch | None, Pack | None]]:
+    """Every pack with its batch, noted in `begun`; no pack where the device may catch up."""
+    for prepared in batches:
+        if prepared is not None:
+            batch = _Batch(prepared, dim)
+            begun.append(batch)
+            for pack in batch.packs:
+                yield batch, pack
+            if batch.packs:
+                continue
+        yield None, None
+    yield None, None
 
 
 @dataclass(frozen=True)
 class _Launched:
-    """A pack whose means (items, dim) are on their way to the host."""
+    """A pack whose means (items, dim) are on their way to the host.
 
+    `before`: when the device was done with the pack before; `begin` and `end`: when it began this
+    one and was done; `copied`: when the means had arrived. None where there is no device to wait
+    for.
+    """
+
+    batch: _Batch
     pack: Pack
     means: Tensor
     finite: Tensor
-    copied: torch.cuda.Event | None
+    before: torch.cuda.Event | None = None
+    begin: torch.cuda.Event | None = None
+    end: torch.cuda.Event | None = None
+    copied: torch.cuda.Event | None = None
 
     def wait(self) -> np.ndarray:
         """The means, once they have arrived."""
@@ -190,18 +314,36 @@ class _Launched:
             self.copied.synchronize()
         return self.means.numpy()
 
+    @property
+    def busy_seconds(self) -> float:
+        """How long the device computed, once the means have arrived."""
+        if self.begin is None or self.end is None:
+            return 0.0
+        return float(self.begin.elapsed_time(self.end)) / 1000
 
-def _launch(model: PackedModel, pack: Pack) -> _Launched:
+    @property
+    def starved_seconds(self) -> float:
+        """How long the device had had nothing to do before."""
+        if self.before is None or self.begin is None:
+            return 0.0
+        return float(self.before.elapsed_time(self.begin)) / 1000
+
+
+@torch.inference_mode()
+def _launch(model: PackedModel, batch: _Batch, pack: Pack, after: _Launched | None) -> _Launched:
+    if model.device.type != "cuda":
+        means = model.means(pack)
+        return _Launched(batch, pack, means, torch.isfinite(means).all())
+    # Without waiting, into pinned memory; the events say when what is done.
+    begin, end, copied = (torch.cuda.Event(enable_timing=True) for _ in range(3))
+    begin.record()
     means = model.means(pack)
     finite = torch.isfinite(means).all()
-    copied = None
-    if model.device.type == "cuda":
-        # Without waiting, into pinned memory; the event says when they have arrived.
-        means = means.to("cpu", non_blocking=True)
-        finite = finite.to("cpu", non_blocking=True)
-        copied = torch.cuda.Event()
-        copied.record()
-    return _Launched(pack, means, finite, copied)
+    end.record()
+    on_host = means.to("cpu", non_blocking=True), finite.to("cpu", non_blocking=True)
+    copied.record()
+    before = None if after is None else after.end
+    return _Launched(batch, pack, *on_host, before, begin, end, copied)
 
 
 def load_encoder(settings: EncoderSettings, weights_digest: str | None = None) -> Encoder:
@@ -238,7 +380,18 @@ def load_encoder(settings: EncoderSettings, weights_digest: str | None = None) -
         # Partial sums of a product stay in float32, so that they don't overflow.
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-    model = load_model(architecture, state, attention, device, dtype, pooling_margin)
+    obstacle = obstacle_to_fusing(attention, device, config.dim, config.ffn_dim, config.head_dim)
+    if settings.dtype == "fp8" and (obstacle or settings.encoder != "esm2"):
+        raise BackendError(
+            f"dtype=fp8: can't serve here ({obstacle or 'only ESM-2 has it'}); use dtype=float16"
+        )
+    if obstacle is None:
+        float8_layers = range(0)
+        if settings.dtype == "fp8":
+            float8_layers = range(settings.float16_ends, config.layers - settings.float16_ends)
+        model = load_fused(config, state, attention, device, dtype, pooling_margin, float8_layers)
+    else:
+        model = load_model(architecture, state, attention, device, dtype, pooling_margin)
 
     def load_float32() -> PackedModel:
         # From the checkpoint, not from the half-precision weights: what these lost is the point.
@@ -257,11 +410,12 @@ def load_encoder(settings: EncoderSettings, weights_digest: str | None = None) -
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         dtype=settings.dtype,
         attention=f"{attention.name} ({attention.reason})",
+        engine="fused" if obstacle is None else f"plain ({obstacle})",
         token_budget=budget,
         long_sequences=settings.long_sequences,
     )
     log.info("loaded %s", description)
-    return Encoder(description, model, load_float32, tokenise, frame)
+    return Encoder(description, model, load_float32, tokenise, frame, settings.min_cosine)
 
 
 def _device(name: str) -> torch.device:

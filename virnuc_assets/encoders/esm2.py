@@ -22,7 +22,7 @@ from virnuc_assets.errors import WeightsError
 
 # Training hid 15 % of the tokens, 80 % of those by a zeroed <mask>; at inference nothing is
 # hidden and embeddings are scaled to the mean they had then.
-_TOKEN_DROPOUT_SCALE = 1 - 0.15 * 0.8
+TOKEN_DROPOUT_SCALE = 1 - 0.15 * 0.8
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ESM2(nn.Module):
         """Last-layer representations (T, dim) of `tokens` and `positions` (T,), int32."""
         x = self.embed(tokens)
         if self.config.token_dropout:
-            x = x * _TOKEN_DROPOUT_SCALE
+            x = x * TOKEN_DROPOUT_SCALE
         cos, sin = rotary_angles(positions, self.config.head_dim)
         for layer in self.layers:
             x = layer(x, cos, sin, segments)

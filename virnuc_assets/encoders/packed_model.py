@@ -5,36 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from virnuc_assets.encoders import pooling
-from virnuc_assets.encoders.attention import Attention, to_device
+from virnuc_assets.encoders.attention import Attention, Segments, to_device
 from virnuc_assets.encoders.packing import Pack
 
 Architecture = Callable[[Attention], nn.Module]
+Forward = Callable[[Tensor, Tensor, Segments], Tensor]
+Pool = Callable[[Tensor, np.ndarray], Tensor]
 
 
 @dataclass(frozen=True)
 class PackedModel:
-    """An encoder's layers with their weights in one data type and one attention backend.
+    """An encoder's layers with their weights and one attention backend.
 
-    `pooling_margin`: tokens left out of the mean at either end of an item.
+    `forward` maps tokens (T,), positions (T,) and segments to representations (T, dim).
+    `pooling_margin`: tokens left out of the mean at either end of an item. `pool`: as
+    `pooling.segment_means`.
     """
 
-    module: nn.Module
+    forward: Forward
     attention: Attention
     device: torch.device
     pooling_margin: int
+    pool: Pool = pooling.segment_means
 
     def means(self, pack: Pack) -> Tensor:
         """Mean of each item of `pack`, shape (items, dim), float32, on the device."""
         segments = self.attention.segments(pack.cu_seqlens, pack.max_seqlen, self.device)
-        hidden = self.module(
+        hidden = self.forward(
             to_device(pack.tokens, self.device), to_device(pack.positions, self.device), segments
         )
         bounds = pooling.boundaries(pack.cu_seqlens, len(pack.items), self.pooling_margin)
-        return pooling.segment_means(hidden, bounds)
+        return self.pool(hidden, bounds)
 
 
 def load_model(

@@ -88,11 +88,11 @@ def test_auto_takes_sdpa_on_the_cpu_and_says_why(caplog):
     with caplog.at_level("INFO"):
         backend = choose_backend("auto", CPU, torch.float32, needs_alibi=True, head_dim=64)
     assert backend.name == "sdpa"
-    assert backend.reason == "auto; not flash-attn, torch-varlen, flex: needs a CUDA device"
+    assert backend.reason == "auto; not triton, flash-attn, torch-varlen, flex: needs a CUDA device"
     assert "attention backend sdpa" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["flash-attn", "torch-varlen", "flex"])
+@pytest.mark.parametrize("name", ["triton", "flash-attn", "torch-varlen", "flex"])
 def test_a_forced_backend_that_cannot_serve_says_why(name):
     with pytest.raises(BackendError, match=f"attention={name}: can't serve .*needs a CUDA device"):
         choose_backend(name, CPU, torch.float32, needs_alibi=False, head_dim=64)
@@ -109,7 +109,7 @@ def test_a_trial_finds_a_build_without_the_kernel():
 
 
 def test_a_backend_that_fails_its_trial_is_passed_over_and_the_failure_recorded(monkeypatch):
-    failures = {"flash-attn": "fails here with 'no kernel'"}
+    failures = dict.fromkeys(("triton", "flash-attn"), "fails here with 'no kernel'")
     monkeypatch.setattr(attention, "find_spec", lambda _: True)
     monkeypatch.setattr(attention, "trial", lambda backend, *_: failures.get(backend.name))
     gpu = torch.device("cuda")
@@ -117,13 +117,13 @@ def test_a_backend_that_fails_its_trial_is_passed_over_and_the_failure_recorded(
     backend = choose_backend("auto", gpu, torch.float16, needs_alibi=False, head_dim=64)
 
     assert backend.name == "torch-varlen"
-    assert backend.reason == "auto; not flash-attn: fails here with 'no kernel'"
+    assert backend.reason == "auto; not triton, flash-attn: fails here with 'no kernel'"
     with pytest.raises(BackendError, match="fails here with 'no kernel'"):
         choose_backend("flash-attn", gpu, torch.float16, needs_alibi=False, head_dim=64)
 
 
 def test_an_unknown_backend_is_refused_with_the_known_ones():
-    with pytest.raises(BackendError, match=r"no such backend; use auto or one of flash-attn, "):
+    with pytest.raises(BackendError, match=r"no such backend; use auto or one of triton, "):
         choose_backend("xformers", CPU, torch.float32, needs_alibi=False, head_dim=64)
 
 
@@ -148,12 +148,13 @@ def test_each_backend_on_the_gpu_equals_the_reference(name, dtype, pack, alibi):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(NO_CUDA, reason="needs a CUDA device")
-def test_on_the_gpu_half_precision_takes_a_flash_kernel_and_float32_takes_sdpa():
+def test_on_the_gpu_half_precision_takes_our_kernels_and_float32_takes_sdpa():
     device = torch.device("cuda")
-    half = choose_backend("auto", device, torch.float16, needs_alibi=False, head_dim=64)
-    assert half.name in ("flash-attn", "torch-varlen")
-    alibi = choose_backend("auto", device, torch.float16, needs_alibi=True, head_dim=64)
-    assert alibi.name in ("flash-attn", "flex")
+    for alibi in (False, True):
+        half = choose_backend("auto", device, torch.float16, needs_alibi=alibi, head_dim=64)
+        assert half.name == "triton"
+    odd = choose_backend("auto", device, torch.float16, needs_alibi=False, head_dim=24)
+    assert "not triton: has no heads of 24" in odd.reason
     single = choose_backend("auto", device, torch.float32, needs_alibi=True, head_dim=64)
     assert single.name == "sdpa"
     with pytest.raises(BackendError, match="has no ALiBi"):

@@ -214,6 +214,7 @@ def test_an_encoder_describes_itself(demo_encoder):
     assert description.label == LABEL
     assert (description.dim, description.layers, description.device) == (64, 2, "CPU")
     assert description.attention.startswith("sdpa (auto")
+    assert description.engine == "plain (attention is sdpa)"
     assert description.token_budget == 4096
     assert len(description.weights_digest) == len(description.encoder_digest) == 64
     state = load_file(MODELS / "esm2" / "model.safetensors")
@@ -227,6 +228,7 @@ def test_an_encoder_describes_itself(demo_encoder):
         ({"device": "gpu"}, "device=gpu: no such device"),
         ({"device": "meta"}, "device=meta: can't serve"),
         ({"dtype": "float8"}, "dtype=float8: no such data type"),
+        ({"dtype": "fp8"}, r"dtype=fp8: can't serve here \(attention is sdpa\); use dtype=float16"),
         ({"attention": "flash-attn"}, "attention=flash-attn: can't serve here"),
         ({"token_budget": 1000}, "token_budget=1000: .* use 1024 or more for esm2"),
     ],
@@ -263,9 +265,13 @@ def test_on_the_gpu_float16_points_where_float32_on_the_cpu_does(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @each_encoder
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "fp8"])
 def test_on_the_gpu_neighbours_and_order_change_no_bit(dtype, name, wide_models, batch):
-    settings = EncoderSettings(name, str(wide_models[name]), "cuda", dtype, token_budget=4096)
+    if (name, dtype) == ("dnabert-s", "fp8"):
+        pytest.skip("only ESM-2 has fp8")
+    settings = EncoderSettings(
+        name, str(wide_models[name]), "cuda", dtype, token_budget=4096, float16_ends=0
+    )
     encoder, inputs = load_encoder(settings), batch(name)
     reference = encoder.embed(inputs).values
     shuffled = np.random.default_rng(5).permutation(len(inputs))
@@ -284,3 +290,56 @@ def test_float32_on_the_gpu_equals_float32_on_the_cpu(name, wide_models, batch):
     full = load_encoder(settings).embed(inputs).values
     on_gpu = load_encoder(dataclasses.replace(settings, device="cuda")).embed(inputs).values
     np.testing.assert_allclose(on_gpu, full, atol=2e-5, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@each_encoder
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_on_the_gpu_fused_layers_serve_and_agree_with_plain_ones_in_float32(
+    dtype, name, wide_models, batch
+):
+    settings = EncoderSettings(name, str(wide_models[name]), "cuda", dtype, token_budget=4096)
+    encoder, inputs = load_encoder(settings), batch(name)
+    assert encoder.description.engine == "fused"
+    full = load_encoder(dataclasses.replace(settings, dtype="float32"))
+    assert full.description.engine == "plain (attention is sdpa)"
+    found = cosines(encoder.embed(inputs).values, full.embed(inputs).values)
+    assert found.min() > {"float16": 0.9999, "bfloat16": 0.999}[dtype]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("lengths", [[1] * 1300, [1022], [1, 1022, 1, 30, 31, 62, 63, 126, 127]])
+def test_on_the_gpu_packs_of_any_kind_agree_with_float32(lengths, wide_models, sequences):
+    settings = EncoderSettings("esm2", str(wide_models["esm2"]), "cuda", "float16")
+    inputs = sequences(lengths)
+    full = load_encoder(dataclasses.replace(settings, device="cpu", dtype="float32"))
+    expected = full.embed(inputs).values
+    assert cosines(load_encoder(settings).embed(inputs).values, expected).min() > 0.9999
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_the_gpu_fp8_says_how_far_it_is_from_float32_and_stops_if_too_far(wide_models, batch):
+    settings = EncoderSettings(
+        "esm2", str(wide_models["esm2"]), "cuda", "fp8", token_budget=4096, float16_ends=0
+    )
+    inputs = batch("esm2")
+    embedded = load_encoder(settings).embed(inputs)
+    full = load_encoder(dataclasses.replace(settings, dtype="float32")).embed(inputs)
+    found = cosines(embedded.values, full.values)
+    assert found.min() > 0.99
+    assert embedded.agreement is not None
+    assert embedded.agreement.sequences == 32
+    assert found.min() - 1e-6 <= embedded.agreement.minimum < embedded.agreement.median < 1
+    with pytest.raises(BackendError, match=r"cosine to float32 is 0\.99\d+, under 1.0; use"):
+        load_encoder(dataclasses.replace(settings, min_cosine=1.0)).embed(inputs)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_the_gpu_fp8_is_for_esm2_alone(wide_models):
+    settings = EncoderSettings("dnabert-s", str(wide_models["dnabert-s"]), "cuda", "fp8")
+    with pytest.raises(BackendError, match="only ESM-2 has it"):
+        load_encoder(settings)
