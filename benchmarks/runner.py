@@ -58,7 +58,9 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     """All three runs; the figures by name."""
     write_model(folder / "model", options.shape)
     table = folder / "proteins.arrow"
-    write_sequence_table(table, [pa.array(random_proteins(options.sequences, options.length), pa.large_string())])
+    write_sequence_table(
+        table, [pa.array(random_proteins(options.sequences, options.length), pa.large_string())]
+    )
     job = Job(
         encoding=Encoding(
             encoder="esm2",

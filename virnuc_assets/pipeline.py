@@ -230,5 +230,6 @@ def _provenance(prefix: str, embeddings: ShardedEmbeddings) -> dict[str, str]:
         f"{prefix}_encoder_digest": identity.encoder_digest,
         f"{prefix}_dtype": identity.dtype,
         f"{prefix}_attention": origin.attention,
+        f"{prefix}_engine": origin.engine,
         f"{prefix}_device": origin.device,
     }

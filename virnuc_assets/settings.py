@@ -22,7 +22,7 @@ from virnuc_assets.runner.job import Encoding
 DEMO_DATA = Path(str(files("virnuc_assets") / "demo" / "data"))
 ENCODERS: tuple[EncoderName, ...] = ("dnabert-s", "esm2")
 """Both, in the order a head takes their embeddings."""
-Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+Dtype = Literal["auto", "float32", "float16", "bfloat16", "fp8"]
 _MODEL_VARIABLES = ("VIRNUC_ESM2", "VIRNUC_DNABERT_S", "VIRNUC_HEAD")
 _GPU = re.compile(r"\d+|(GPU|MIG)-[0-9a-fA-F/-]+")
 
@@ -40,7 +40,7 @@ class Models:
     chunk_length: int = 500
     """VIRNUC_CHUNK_LENGTH: bases in a chunk; the head must have been trained for it."""
     dtype: str = "auto"
-    """VIRNUC_DTYPE: auto, float32, float16 or bfloat16."""
+    """VIRNUC_DTYPE: auto, float32, float16, bfloat16 or fp8 (ESM-2; DNABERT-S then in float16)."""
     attention: str = "auto"
     """VIRNUC_ATTENTION: auto, or the name of an attention backend."""
     token_budget: int | None = None
@@ -50,10 +50,12 @@ class Models:
 
     def encoding(self, encoder: EncoderName) -> Encoding:
         """How to embed with one of the two encoders."""
+        # ESM-2 alone is slow enough for fp8 to pay, and has it.
+        fp8_elsewhere = self.dtype == "fp8" and encoder != "esm2"
         return Encoding(
             encoder=encoder,
             weights=self.esm2 if encoder == "esm2" else self.dnabert_s,
-            dtype=self.dtype,
+            dtype="float16" if fp8_elsewhere else self.dtype,
             attention=self.attention,
             token_budget=self.token_budget,
             devices=tuple(self.gpus),

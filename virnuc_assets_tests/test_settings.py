@@ -54,6 +54,12 @@ def test_every_setting_is_read(tmp_path):
     )
 
 
+def test_fp8_is_for_esm2_alone(tmp_path):
+    models = from_environment({"VIRNUC_DTYPE": "fp8"}).models
+    assert models.encoding("esm2").dtype == "fp8"
+    assert models.encoding("dnabert-s").dtype == "float16"
+
+
 def test_the_store_lies_in_dagster_home_unless_named():
     assert from_environment({"DAGSTER_HOME": "/srv/virnuc"}).store == Path("/srv/virnuc/data")
 

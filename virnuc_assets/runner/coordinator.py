@@ -8,7 +8,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from virnuc_assets.encoders import catalog
@@ -50,6 +52,7 @@ from virnuc_assets.store.embeddings import (
 from virnuc_assets.store.lock import sole_writer
 
 _ATTEMPTS = 2
+_BLOCKS_OF_A_DEVICE = 2
 
 
 @dataclass(frozen=True)
@@ -129,9 +132,9 @@ class _Embedding:
                 key=lambda b: (-b.letters, b.shard, b.block),
             )
         )
-        self.handed: dict[str, Block] = {}
+        # What each device that takes blocks has: the one it computes, then the one it prepares.
+        self.handed: dict[str, deque[Block]] = {}
         self.starting: set[str] = set()
-        self.idle: set[str] = set()
         self.attempts: Counter[Block] = Counter()
         self.failed_starts: Counter[str] = Counter()
         self.failures: dict[int, tuple[str, bool]] = {}
@@ -146,7 +149,7 @@ class _Embedding:
         with LocalPool(self.worker, (self.job, self.digests, log_level)) as pool:
             for device in self.job.encoding.devices[: len(self.queue)]:
                 self._start(pool, device)
-            while self.queue or self.handed:
+            while self.queue or any(self.handed.values()):
                 for device, message in pool.wait():
                     self._handle(pool, device, message)
                 self._hand_out(pool)
@@ -163,44 +166,60 @@ class _Embedding:
                 if self.started_at is None:
                     self.started_at = time.monotonic()
                 self.starting.discard(device)
-                self.idle.add(device)
-            case Finished(block=block, file=file, seconds=seconds):
-                del self.handed[device]
-                self.idle.add(device)
-                # The device computes its next block while this one is booked.
+                self.handed[device] = deque()
+            case Finished(block=block):
+                self.handed[device].remove(block)
+                # The device goes on while this one is booked.
                 self._hand_out(pool)
-                self._book(block, file, seconds, device)
+                self._book(message, device)
             case Broke(block=None, message=text, explained=explained):
                 raise RunnerError(text) if explained else RuntimeError(text)
-            case Broke(message=text, explained=explained):
-                self._replace(pool, device, text, explained)
+            case Broke(block=block, message=text, explained=explained):
+                self._replace(pool, device, text, explained, block)
             case Died(exit_code=code):
                 text = f"the worker on {device} ended by itself (exit code {code})"
                 self._replace(pool, device, text, explained=True)
 
     def _hand_out(self, pool: LocalPool) -> None:
-        while self.queue and self.idle:
-            device, block = self.idle.pop(), self.queue.popleft()
-            self.handed[device] = block
-            pool.send(device, block)
+        """Give each device a block to compute and, while there are plenty, one to prepare."""
+        for most in range(_BLOCKS_OF_A_DEVICE):
+            for device, blocks in self.handed.items():
+                # A block that another device could begin at once is not kept waiting.
+                scarce = len(self.queue) <= most * (len(self.handed) - 1)
+                if len(blocks) == most and not scarce:
+                    block = self.queue.popleft()
+                    blocks.append(block)
+                    pool.send(device, block)
 
-    def _replace(self, pool: LocalPool, device: str, text: str, explained: bool) -> None:
+    def _replace(
+        self,
+        pool: LocalPool,
+        device: str,
+        text: str,
+        explained: bool,
+        at_fault: Block | None = None,
+    ) -> None:
         # A device whose code raised may be left in any state; a fresh process is the one sure cure.
         pool.retire(device)
-        self.idle.discard(device)
         if device in self.starting:
             self.starting.discard(device)
             self.failed_starts[device] += 1
-        block = self.handed.pop(device, None)
+        blocks = self.handed.pop(device, deque())
+        if at_fault is None and blocks:
+            at_fault = blocks[0]
         # First to a device that waits for work: the fault may be this device's own.
-        if block is not None and self._is_tried_again(block, device, text, explained):
-            self.queue.appendleft(block)
-            self._hand_out(pool)
+        again = [
+            block
+            for block in blocks
+            if block != at_fault or self._is_tried_again(block, device, text, explained)
+        ]
+        self.queue.extendleft(reversed(again))
+        self._hand_out(pool)
         if not self.queue:
             return
         if self.failed_starts[device] < _ATTEMPTS:
             self._start(pool, device)
-        elif not (self.starting or self.idle or self.handed):
+        elif not (self.starting or self.handed):
             raise RunnerError(f"{text} before it could take a block; see the log above")
         else:
             self.emit(Warned(f"{text} twice before it could take a block and is left out"))
@@ -218,10 +237,15 @@ class _Embedding:
         )
         return True
 
-    def _book(self, block: Block, file: EmbeddingFile, seconds: float, device: str) -> None:
+    def _book(self, finished: Finished, device: str) -> None:
+        block, file = finished.block, finished.file
         shard = self.shards[block.shard]
         shard.files[block.block] = file
-        shard.seconds += seconds
+        shard.seconds += finished.seconds
+        shard.busy_seconds += finished.busy_seconds
+        shard.starved_seconds += finished.starved_seconds
+        if finished.agreement is not None:
+            shard.agreements.append(finished.agreement)
         shard.tokens += file.counts.tokens
         self.tokens += file.counts.tokens
         self.letters += block.letters
@@ -231,8 +255,10 @@ class _Embedding:
                 block.block,
                 block.stop - block.start,
                 file.counts.tokens,
-                seconds,
+                finished.seconds,
                 device,
+                finished.busy_seconds,
+                finished.starved_seconds,
             )
         )
         if redone := file.counts.redone_in_float32:
@@ -247,7 +273,8 @@ class _Embedding:
 
     def _progress(self) -> Progress:
         elapsed = time.monotonic() - (self.started_at or 0.0)
-        left = sum(block.letters for block in (*self.queue, *self.handed.values()))
+        waiting = chain(self.queue, *self.handed.values())
+        left = sum(block.letters for block in waiting)
         return Progress(
             sequences_done=sequences_done(self.shards, self.done),
             sequences=sum(shard.sequences for shard in self.shards.values()),
@@ -269,6 +296,16 @@ class _Embedding:
         }
         if shard.seconds:
             metadata["tokens_per_second"] = shard.tokens / shard.seconds
+        if shard.busy_seconds:
+            metadata["starved_seconds"] = shard.starved_seconds
+            metadata["busy_share"] = shard.busy_seconds / (
+                shard.busy_seconds + shard.starved_seconds
+            )
+        if shard.agreements:
+            metadata["float32_cosine_min"] = min(a.minimum for a in shard.agreements)
+            metadata["float32_cosine_p1"] = min(a.p1 for a in shard.agreements)
+            metadata["float32_cosine_median"] = median(a.median for a in shard.agreements)
+            metadata["float32_cosine_of"] = sum(a.sequences for a in shard.agreements)
         self.emit(ShardDone(number, str(file.path), reused=False, metadata=metadata))
 
 
@@ -285,6 +322,7 @@ def shard_metadata(file: EmbeddingFile) -> dict[str, Any]:
         "redone_in_float32": file.counts.redone_in_float32,
         "device": file.origin.device,
         "attention": file.origin.attention,
+        "engine": file.origin.engine,
         "dtype": file.identity.dtype,
         "token_budget": file.origin.token_budget,
         "weights_digest": file.origin.weights_digest,

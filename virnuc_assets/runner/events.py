@@ -33,6 +33,9 @@ class BlockDone:
     tokens: int
     seconds: float
     device: str
+    busy_seconds: float = 0.0
+    """How long a CUDA device computed it, and had nothing to do before it."""
+    starved_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

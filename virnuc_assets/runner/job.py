@@ -20,7 +20,7 @@ class Encoding:
     weights: str
     """A checkpoint file or folder, or a public model name."""
     dtype: str = "auto"
-    """float32, float16 or bfloat16; auto: float16 on a GPU, float32 on a CPU."""
+    """float32, float16, bfloat16 or fp8; auto: float16 on a GPU, float32 on a CPU."""
     attention: str = "auto"
     token_budget: int | None = None
     """Tokens in a pack; None: the encoder's default for the device."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from virnuc_assets.encoders.agreement import Agreement
 from virnuc_assets.errors import StoreError
 from virnuc_assets.runner.events import Event, Warned
 from virnuc_assets.runner.job import Job
@@ -36,7 +37,12 @@ class ShardState:
     files: dict[int, EmbeddingFile] = field(default_factory=dict)
     reused_blocks: int = 0
     seconds: float = 0.0
-    """Device seconds spent on this shard in this run."""
+    """Seconds that devices spent on this shard in this run."""
+    busy_seconds: float = 0.0
+    starved_seconds: float = 0.0
+    """Of these, how long CUDA devices computed, and how long they waited for the host."""
+    agreements: list[Agreement] = field(default_factory=list)
+    """How blocks of this run agree with float32, where their precision has it checked."""
     tokens: int = 0
     """Real tokens embedded in this run."""
 

@@ -6,16 +6,18 @@ import logging
 import os
 import signal
 import threading
-import time
 import traceback
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from virnuc_assets.encoders.agreement import Agreement
 from virnuc_assets.errors import SequenceError, VirnucError
 from virnuc_assets.runner.devices import CPU, bind
 from virnuc_assets.runner.job import Job
+from virnuc_assets.runner.pipeline import BlockError, Pipeline
 from virnuc_assets.runner.plan import Block
 from virnuc_assets.store.embeddings import (
     Counts,
@@ -26,6 +28,9 @@ from virnuc_assets.store.embeddings import (
     write_embeddings,
 )
 from virnuc_assets.store.sequence_table import SequenceTable
+
+if TYPE_CHECKING:
+    from virnuc_assets.encoders.encoder import Embedded, Encoder, Prepared
 
 LOG_FORMAT = "%(asctime)s %(name)s: %(message)s"
 
@@ -45,11 +50,18 @@ class Ready:
 
 @dataclass(frozen=True)
 class Finished:
-    """A block file was published."""
+    """A block file was published.
+
+    `busy_seconds`, `starved_seconds`: of the `seconds` it took, what a CUDA device did.
+    `agreement`: with float32, where the precision has it checked.
+    """
 
     block: Block
     file: EmbeddingFile
     seconds: float
+    busy_seconds: float = 0.0
+    starved_seconds: float = 0.0
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +98,6 @@ def work(connection: Connection, device: str, job: Job, digests: Digests, log_le
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch_device = bind(device)
-    block: Block | None = None
     try:
         from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
 
@@ -103,52 +114,73 @@ def work(connection: Connection, device: str, job: Job, digests: Digests, log_le
             ),
             weights_digest=digests.weights,
         )
-        about = encoder.description
-        origin = Origin(
-            model=about.label,
-            weights_digest=about.weights_digest,
-            device=about.device,
-            attention=about.attention,
-            token_budget=about.token_budget,
-            long_sequences=about.long_sequences,
-        )
         table = SequenceTable(Path(job.sequences))
         # Again, in every worker: the index may have been renewed since the coordinator looked.
         table.verify(job.sequences_sha256)
         connection.send(Ready())
-        while (block := connection.recv()) is not None:
-            started = time.monotonic()
-            identity = block_identity(job, digests, block)
-            rows = identity.rows()
-            try:
-                embedded = encoder.embed(table.take(rows))
-            except SequenceError as error:
-                raise SequenceError(int(rows[error.row]), error.why, job.sequences) from error
-            counts = Counts(
-                tokens=embedded.tokens,
-                slots=embedded.slots,
-                packs=embedded.packs,
-                truncated=embedded.truncated,
-                windowed=embedded.windowed,
-                redone_in_float32=embedded.redone_in_float32,
-            )
-            file = write_embeddings(
-                block_path(Path(job.output), block.shard, job.n_shards, block.block),
-                identity,
-                origin,
-                counts,
-                about.dim,
-                [embedded.values],
-            )
-            connection.send(Finished(block, file, time.monotonic() - started))
+        _embed_blocks(connection, job, digests, encoder, table)
     except (EOFError, BrokenPipeError):
         return
-    except VirnucError as error:
+    except BlockError as error:
+        connection.send(_broke(error.block, device, error.__cause__ or error))
+    except Exception as error:  # noqa: BLE001  reported to the coordinator
+        connection.send(_broke(None, device, error))
+
+
+def _embed_blocks(
+    connection: Connection, job: Job, digests: Digests, encoder: Encoder, table: SequenceTable
+) -> None:
+    about = encoder.description
+    origin = Origin(
+        model=about.label,
+        weights_digest=about.weights_digest,
+        device=about.device,
+        attention=about.attention,
+        engine=about.engine,
+        token_budget=about.token_budget,
+        long_sequences=about.long_sequences,
+    )
+
+    def prepare(block: Block) -> Prepared:
+        rows = block_identity(job, digests, block).rows()
+        return encoder.prepare(table.take(rows))
+
+    def publish(block: Block, embedded: Embedded, seconds: float) -> None:
+        counts = Counts(
+            tokens=embedded.tokens,
+            slots=embedded.slots,
+            packs=embedded.packs,
+            truncated=embedded.truncated,
+            windowed=embedded.windowed,
+            redone_in_float32=embedded.redone_in_float32,
+        )
+        file = write_embeddings(
+            block_path(Path(job.output), block.shard, job.n_shards, block.block),
+            block_identity(job, digests, block),
+            origin,
+            counts,
+            about.dim,
+            [embedded.values],
+        )
+        busy, starved = embedded.busy_seconds, embedded.starved_seconds
+        connection.send(Finished(block, file, seconds, busy, starved, embedded.agreement))
+
+    try:
+        Pipeline(connection.recv, prepare, encoder.compute, publish).run()
+    except BlockError as error:
+        if isinstance(error.__cause__, SequenceError):
+            cause = error.__cause__
+            row = int(block_identity(job, digests, error.block).rows()[cause.row])
+            raise error from SequenceError(row, cause.why, job.sequences)
+        raise
+
+
+def _broke(block: Block | None, device: str, error: BaseException) -> Broke:
+    if isinstance(error, VirnucError):
         # Inside this process the device is always number 0; a person knows it by its own id.
         text = str(error) if device == CPU else f"GPU {device}: {error}"
-        connection.send(Broke(block, text, explained=True))
-    except Exception:  # noqa: BLE001  reported to the coordinator with its traceback
-        connection.send(Broke(block, traceback.format_exc(), explained=False))
+        return Broke(block, text, explained=True)
+    return Broke(block, "".join(traceback.format_exception(error)), explained=False)
 
 
 def _exit_with_parent() -> None:

@@ -79,6 +79,8 @@ class Origin:
     weights_digest: str
     device: str
     attention: str
+    engine: str
+    """Fused layers, or plain ones and why."""
     token_budget: int
     long_sequences: str
 
@@ -239,6 +241,7 @@ def merge_origins(files: Sequence[EmbeddingFile]) -> Origin:
         weights_digest=merged("weights_digest"),
         device=merged("device"),
         attention=merged("attention"),
+        engine=merged("engine"),
         token_budget=min(origin["token_budget"] for origin in origins),
         long_sequences=merged("long_sequences"),
     )

@@ -28,7 +28,10 @@ DIM = 2
 
 def pretend(connection, device, job, digests, log_level):
     """A worker that writes each row's number as its embedding, or fails as its device says."""
+    births = Path(job.output) / "births"
     if device == "unborn":
+        with births.open("a") as file:
+            file.write("x")
         os._exit(7)
     connection.send(Ready())
     while (block := connection.recv()) is not None:
@@ -37,6 +40,8 @@ def pretend(connection, device, job, digests, log_level):
         if device == "broken" or (device == "picky" and block.shard == 1):
             connection.send(Broke(block, f"no luck on {device}", explained=True))
             return
+        while device == "patient" and (not births.exists() or births.stat().st_size < 2):
+            time.sleep(0.01)
         if device == "slow":
             time.sleep(0.2)
         identity = block_identity(job, digests, block)
@@ -44,7 +49,7 @@ def pretend(connection, device, job, digests, log_level):
         file = write_embeddings(
             block_path(Path(job.output), block.shard, job.n_shards, block.block),
             identity,
-            Origin("pretended", "w", device, "none", 1, "truncate"),
+            Origin("pretended", "w", device, "none", "plain", 1, "truncate"),
             Counts(tokens=len(values), slots=len(values)),
             DIM,
             [values],
@@ -99,7 +104,7 @@ def test_what_one_device_fails_at_another_does(embed, bad):
 
 
 def test_a_device_that_never_starts_is_left_out(embed):
-    outcome, events, job = embed("unborn", "slow")
+    outcome, events, job = embed("unborn", "patient")
     assert outcome.done == (0, 1)
     assert any("left out" in event.message for event in of_kind(events, Warned))
     assert_whole(job)

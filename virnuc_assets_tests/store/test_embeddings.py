@@ -21,7 +21,7 @@ from virnuc_assets.store.embeddings import (
 )
 
 DIM = 3
-ORIGIN = Origin("model", "w" * 64, "CPU", "sdpa", 1024, "truncate")
+ORIGIN = Origin("model", "w" * 64, "CPU", "sdpa", "plain", 1024, "truncate")
 
 
 def identity(shard=0, n_shards=1, start=0, stop=5, **changes):
