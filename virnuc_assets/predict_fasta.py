@@ -14,8 +14,8 @@ from pathlib import Path
 from virnuc_assets import __version__, console, pipeline
 from virnuc_assets.errors import InputError, StoreError, VirnucError
 from virnuc_assets.runner import client
-from virnuc_assets.sequences.manifest import IndexManifest, read_manifest
 from virnuc_assets.sequences.input_file import identify
+from virnuc_assets.sequences.manifest import IndexManifest, read_manifest
 from virnuc_assets.settings import ENCODERS, Settings
 from virnuc_assets.store.atomic import atomic_path
 from virnuc_assets.store.layout import Layout

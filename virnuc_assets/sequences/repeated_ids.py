@@ -16,7 +16,7 @@ from virnuc_assets.sequences.ragged import flat
 from virnuc_assets.sequences.records import Kind, parse_records
 
 _AT_A_TIME = 1 << 24
-_BLOCK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 23
 _FNV_OFFSET, _FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 
 

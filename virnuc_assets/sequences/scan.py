@@ -15,7 +15,7 @@ from virnuc_assets.sequences.parallel import ordered_map
 from virnuc_assets.sequences.records import Kind, Records, parse_records
 from virnuc_assets.sequences.repeated_ids import IdHashes, check_ids, hash_ids
 
-BLOCK_BYTES = 1 << 24
+BLOCK_BYTES = 1 << 23
 """Text that is read and parsed at a time."""
 
 Result = TypeVar("Result")
