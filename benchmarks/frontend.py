@@ -14,6 +14,7 @@ is kept. Needs the extra `bench`.
 
     python benchmarks/frontend.py --output benchmarks/results/frontend.json
     python benchmarks/frontend.py --scaling --output benchmarks/results/frontend-scaling.json
+    python benchmarks/frontend.py --stages --output benchmarks/results/frontend-stages.json
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--contigs", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scaling", action="store_true", help="10 k to 6 M reads instead")
+    parser.add_argument("--stages", action="store_true", help="where an index's time goes instead")
     parser.add_argument("--folder", type=Path, help="where files and indexes go; default: /tmp")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
@@ -55,7 +57,8 @@ def main() -> None:
         print(json.dumps(MEASURES[options.measure[0]](*options.measure[1:])))
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        rows = (scaling if options.scaling else compare)(options, Path(folder))
+        table = scaling if options.scaling else stages if options.stages else compare
+        rows = table(options, Path(folder))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     result = {"machine": machine(), "repeats": options.repeats, "rows": rows}
     options.output.write_text(json.dumps(result, indent=2) + "\n")
@@ -114,6 +117,19 @@ def row(
         "command_over_peer": chunks / command["wall_s"] * peer["whole_s"] / peer["chunks"],
         "peak_rss_mb": command["peak_rss_mb"],
     }
+
+
+def stages(options: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """Where the time of an index of reads goes, on one core, one stage after another."""
+    path = folder / "reads.fa"
+    simulate(path, options.reads, READ_LENGTH)
+    found = measured(1, options.repeats, "stages", path, folder / "index")
+    rows: list[dict[str, object]] = [
+        {"stage": stage, "seconds": seconds} for stage, seconds in found.items()
+    ]
+    for number, line in enumerate(rows):
+        show(line, number == 0)
+    return rows
 
 
 def scaling(options: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
@@ -175,6 +191,58 @@ def measure_index(path: str, chunk_length: str, directory: str) -> dict[str, flo
         "frames": manifest.frames,
         "output_bytes": output,
     }
+
+
+def measure_stages(path: str, directory: str) -> dict[str, float]:
+    """Seconds spent in each stage of an index, with every stage in one thread."""
+    from virnuc_assets.sequences import index, index_block, runs, scan
+    from virnuc_assets.sequences.input_file import OpenInput
+    from virnuc_assets.store import atomic
+
+    def inline(
+        function: Callable[[object], object], items: Iterable[object], threads: int
+    ) -> Iterator[object]:
+        del threads
+        return map(function, items)
+
+    spent: dict[str, float] = {}
+    within: list[float] = []  # for each stage under way, seconds that inner stages took
+
+    def timed(owner: object, name: str, stage: str) -> None:
+        function = getattr(owner, name)
+
+        def call(*arguments: object, **options: object) -> object:
+            began = time.perf_counter()
+            within.append(0.0)
+            try:
+                return function(*arguments, **options)
+            finally:
+                took = time.perf_counter() - began
+                spent[stage] = spent.get(stage, 0.0) + took - within.pop()
+                if within:
+                    within[-1] += took
+
+        setattr(owner, name, call)
+
+    for module in (scan, runs, index):
+        setattr(module, "ordered_map", inline)  # noqa: B010
+    timed(OpenInput, "readinto", "read and hash the file")
+    timed(scan, "parse_records", "parse")
+    timed(scan, "hash_ids", "hash ids")
+    timed(index_block, "chunk_records", "cut into chunks")
+    timed(index_block, "open_frames", "translate")
+    timed(index_block, "frame_names", "name frames")
+    timed(runs, "unique_longest_first", "sort and make unique")
+    timed(runs, "write_sequence_table", "write sequences")
+    timed(index, "append_numbered", "write records and frames")
+    timed(index, "sha256_file", "hash the tables")
+    timed(atomic, "_fsync", "wait for the disk")
+    result: dict[str, float] = {}
+    for _ in range(2):  # the first loads machine code
+        spent.clear()
+        result = measure_index(path, "300", directory)
+    rest = result["wall_s"] - sum(spent.values())
+    return {**spent, "the rest": rest, "everything": result["wall_s"]}
 
 
 def measure_translate(path: str, chunk_length: str) -> dict[str, float]:
@@ -307,6 +375,7 @@ def plain_frames(name: str, chunk: str) -> list[tuple[str, str, str]]:
 
 MEASURES: dict[str, Callable[..., dict[str, float]]] = {
     "index": measure_index,
+    "stages": measure_stages,
     "translate": measure_translate,
     "floor": measure_floor,
     "command": measure_command,
