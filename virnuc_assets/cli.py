@@ -122,18 +122,28 @@ def embed(
         LongSequences,
         typer.Option(help="Over the model's limit: keep the start, or average over windows."),
     ] = "truncate",
+    exact: Annotated[
+        bool, typer.Option("--exact", help="The original's arithmetic: float32, plain layers.")
+    ] = False,
+    validate: Annotated[
+        int, typer.Option(min=0, help="Embed N of each block in float32 too, and compare.")
+    ] = 0,
 ) -> None:
     """Embed every record of a file, in its order, into one HDF5 file."""
     from virnuc_assets import embed_fasta
 
     settings = from_environment()
+    attention = settings.models.attention
+    if exact:
+        dtype, attention = "float32", "sdpa"
     encoding = Encoding(
         encoder=encoder,
         weights=weights or settings.models.encoding(encoder).weights,
         dtype=dtype,
-        attention=settings.models.attention,
+        attention=attention,
         token_budget=token_budget,
         long_sequences=long_sequences,
+        validate=validate,
         devices=device_list(device, "--device"),
     )
     catalog.resolve_weights(encoder, encoding.weights)
@@ -148,6 +158,12 @@ def embed(
         f"{facts['attention']} on {facts['device']}"
     )
     console.result(f"model: {facts['model']}")
+    if "float32_cosine_min" in facts:
+        console.result(
+            f"cosine to float32 of {facts['float32_cosine_of']} sequences: "
+            f"{facts['float32_cosine_min']:.6f} at least, "
+            f"{facts['float32_cosine_median']:.6f} in the middle"
+        )
     if facts["truncated"]:
         console.warn(f"{facts['truncated']} sequences were cut at the model's limit")
 

@@ -36,8 +36,8 @@ _DTYPES = {
     "fp8": torch.float16,
 }
 _DEFAULT_BUDGET = {"cpu": 4096, "cuda": 16896}
-# Items that a batch in fp8 has checked against float32.
-_CHECKED = 32
+# Items that a batch in fp8 has validated at least.
+_VALIDATED_IN_FP8 = 32
 # Packs on the device at once: the host reads one while the next computes.
 _IN_FLIGHT = 2
 
@@ -49,8 +49,8 @@ class EncoderSettings:
     `weights`: a path or a public name. `device`: cpu, cuda or cuda:N. `attention`: auto or a
     backend. `token_budget`: slots of a pack, None for the device's default. `long_sequences`: of
     a sequence over the model's limit, keep the start or average over windows. `float16_ends`:
-    layers at either end that fp8 leaves in float16. `min_cosine`: what an embedding in fp8 must
-    reach to float32's.
+    layers at either end that fp8 leaves in float16. `validate`: sequences of each batch that are
+    embedded in float32 too, to compare. `min_cosine`: what an embedding in fp8 must reach.
     """
 
     encoder: EncoderName
@@ -61,6 +61,7 @@ class EncoderSettings:
     token_budget: int | None = None
     long_sequences: LongSequences = "truncate"
     float16_ends: int = 1
+    validate: int = 0
     min_cosine: float = 0.99
 
 
@@ -95,8 +96,8 @@ class Embedded:
     sequence or around it, of all `slots` in `packs`. `truncated`, `windowed`: sequences over the
     model's limit. `redone_in_float32`: sequences, or windows of one, that overflowed in half
     precision. `busy_seconds`, `starved_seconds`: how long a CUDA device computed, and how long it
-    had nothing to do before a pack (0 elsewhere). `agreement`: in fp8, with float32 on a sample of
-    these very sequences or windows.
+    had nothing to do before a pack (0 elsewhere). `agreement`: with float32 on a sample of these
+    very sequences or windows, in fp8 or where it is asked for.
     """
 
     values: np.ndarray
@@ -129,6 +130,7 @@ class Encoder:
         load_float32: Callable[[], PackedModel],
         tokenise: Tokenise,
         frame: Frame,
+        validate: int,
         min_cosine: float,
     ) -> None:
         self.description = description
@@ -136,6 +138,7 @@ class Encoder:
         self._load_float32 = load_float32
         self._tokenise = tokenise
         self._frame = frame
+        self._validate = validate
         self._min_cosine = min_cosine
 
     @cached_property
@@ -182,9 +185,7 @@ class Encoder:
             while begun and not begun[0].left:
                 done = begun.popleft()
                 embedded = done.embedded(self.description.token_budget)
-                if self.description.dtype == "fp8":
-                    embedded = replace(embedded, agreement=self._check(done))
-                yield embedded
+                yield replace(embedded, agreement=self._compare(done))
 
     def _items(self, sequences: Sequence[str]) -> Items:
         tokens, offsets = self._tokenise(sequences)
@@ -222,12 +223,14 @@ class Encoder:
             )
         batch.redone += int(broken.sum())
 
-    def _check(self, batch: _Batch) -> Agreement | None:
-        """Embed a sample of `batch` in float32 and compare."""
+    def _compare(self, batch: _Batch) -> Agreement | None:
+        """Embed a sample of `batch`, if any is wanted, in float32 and compare."""
         items = batch.items
-        if not len(items):
+        in_fp8 = self.description.dtype == "fp8"
+        wanted = max(self._validate, _VALIDATED_IN_FP8 if in_fp8 else 0)
+        if not wanted or not len(items):
             return None
-        sample = spread_sample(len(items), _CHECKED)
+        sample = spread_sample(len(items), wanted)
         chosen = replace(
             items, starts=items.starts[sample], lengths=items.lengths[sample], rows=sample
         )
@@ -235,7 +238,7 @@ class Encoder:
         (pack,) = make_packs(chosen, self._frame, slots)
         reference = _launch(self._in_float32, batch, pack, None).wait()
         found = agreement(batch.values[sample[pack.items]], reference)
-        if not found.minimum >= self._min_cosine:
+        if in_fp8 and not found.minimum >= self._min_cosine:
             raise BackendError(
                 f"dtype=fp8: an embedding's cosine to float32 is {found.minimum:.4f}, under "
                 f"{self._min_cosine}; use dtype=float16"
@@ -415,7 +418,9 @@ def load_encoder(settings: EncoderSettings, weights_digest: str | None = None) -
         long_sequences=settings.long_sequences,
     )
     log.info("loaded %s", description)
-    return Encoder(description, model, load_float32, tokenise, frame, settings.min_cosine)
+    return Encoder(
+        description, model, load_float32, tokenise, frame, settings.validate, settings.min_cosine
+    )
 
 
 def _device(name: str) -> torch.device:

@@ -25,6 +25,8 @@ class Encoding:
     token_budget: int | None = None
     """Tokens in a pack; None: the encoder's default for the device."""
     long_sequences: LongSequences = "truncate"
+    validate: int = 0
+    """Sequences of each block that are embedded in float32 too, to compare."""
     devices: tuple[str, ...] = ()
     """`cpu`, or physical GPU ids or UUIDs; empty: every visible GPU, else the CPU."""
 

@@ -111,6 +111,7 @@ def work(connection: Connection, device: str, job: Job, digests: Digests, log_le
                 attention=encoding.attention,
                 token_budget=encoding.token_budget,
                 long_sequences=encoding.long_sequences,
+                validate=encoding.validate,
             ),
             weights_digest=digests.weights,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from argparse import Namespace
 
@@ -91,6 +92,27 @@ def test_embeddings_equal_what_esm_extract_gives(
     assert f"out.h5: {len(proteins)} records, {len(proteins) - 1} unique sequences" in done.stdout
     assert "warning: 2 sequences were cut at the model's limit" in done.stderr
     assert not (tmp_path / ".out.h5.work").exists()
+
+
+def test_an_embedding_can_be_validated_against_float32(virnuc, proteins, tmp_path):
+    options = ("--encoder", "esm2", "--device", "cpu")
+    done = virnuc(
+        *("embed", "proteins.fa", "-o", "half.h5", *options, "--dtype", "bfloat16"),
+        *("--validate", 10),
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("cosine to float32"))
+    least, median = map(float, re.findall(r"0\.\d+|1\.0+", line))
+    assert "of 10 sequences" in line
+    assert 0.9 < least <= median <= 1
+
+    done = virnuc("embed", "proteins.fa", "-o", "exact.h5", *options, "--exact")
+    assert "float32, sdpa" in done.stdout
+    assert "cosine" not in done.stdout
+    with h5py.File(tmp_path / "half.h5") as half, h5py.File(tmp_path / "exact.h5") as exact:
+        a, b = half["embeddings"][:], exact["embeddings"][:]
+    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert cosines.min() <= least + 1e-6
 
 
 def test_weights_of_the_wrong_shape_are_one_sentence(refused, proteins, fair_esm_content, tmp_path):
