@@ -3,8 +3,9 @@
 Simulates the files, then measures on each, with one core and with two:
 
 (a) peer: the same rules written plainly, as tools do it today: Biopython's parser, a dict of
-    codons, strings. Timed on the first records only (its cost is linear), which are the peer's
-    whole input; its chunks and frames are counted against ours.
+    codons, strings. Timed on the plain file's first records only (its cost is linear), on one
+    core, for packed files and two cores too. Twice: translating every frame to its end, as the
+    original does, and leaving a frame at its first stop (the columns with "early").
 (b) ours: `virnuc index` in this process after one warm-up on a small file, and the whole command.
 (c) floor: reading the file through the decompressor and writing as many bytes as an index holds,
     synchronised to disk as an index is.
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--scaling", action="store_true", help="10 k to 6 M reads instead")
     parser.add_argument("--stages", action="store_true", help="where an index's time goes instead")
     parser.add_argument("--folder", type=Path, help="where files and indexes go; default: /tmp")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=Path, default=Path("frontend.json"))
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -75,7 +76,11 @@ def compare(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
         with packed.open("wb") as output:
             subprocess.run(["gzip", "-6", "--stdout", str(path)], stdout=output, check=True)
         for chunk_length in lengths:
-            peer = measured(1, options.repeats, "peer", path, chunk_length, PEER_RECORDS[path.stem])
+            count = PEER_RECORDS[path.stem]
+            peer = measured(1, options.repeats, "peer", path, chunk_length, count, "")
+            early = measured(1, options.repeats, "peer", path, chunk_length, count, "early")
+            peer["early_translate_s"] = early["translate_s"]
+            peer["early_whole_s"] = early["whole_s"]
             for file in (path, packed):
                 for cores in (1, 2):
                     rows.append(row(file, chunk_length, cores, peer, options.repeats))
@@ -107,10 +112,15 @@ def row(
         "translate_chunks_per_s": chunks / parts["translate_s"],
         "translate_gb_per_s": text / parts["translate_s"] / 1e9,
         "translate_over_peer": chunks / parts["translate_s"] * peer["translate_s"] / peer["chunks"],
+        "translate_over_early_peer": chunks
+        / parts["translate_s"]
+        * peer["early_translate_s"]
+        / peer["chunks"],
         "index_s": ours["wall_s"],
         "index_chunks_per_s": chunks / ours["wall_s"],
         "index_gb_per_s": text / ours["wall_s"] / 1e9,
         "index_over_peer": chunks / ours["wall_s"] * peer["whole_s"] / peer["chunks"],
+        "index_over_early_peer": chunks / ours["wall_s"] * peer["early_whole_s"] / peer["chunks"],
         "floor_s": floor["wall_s"],
         "index_over_floor": ours["wall_s"] / floor["wall_s"],
         "command_s": command["wall_s"],
@@ -272,19 +282,20 @@ def measure_translate(path: str, chunk_length: str) -> dict[str, float]:
 
 def measure_floor(path: str, output_bytes: str, output: str) -> dict[str, float]:
     """Reading the file through the decompressor, and writing as much as an index holds."""
-    from virnuc_assets.sequences.input_file import open_input
+    from isal import igzip
 
     buffer = bytearray(1 << 24)
     data = np.random.default_rng(0).bytes(1 << 24)
     began = time.perf_counter()
-    with open_input(Path(path)) as source:
-        while source.readinto(memoryview(buffer)):
+    with Path(path).open("rb", buffering=0) as file:
+        text = igzip.IGzipFile(fileobj=file) if path.endswith(".gz") else file
+        while text.readinto(buffer):
             pass
     left = int(output_bytes)
-    with Path(output).open("wb", buffering=0) as file:
+    with Path(output).open("wb", buffering=0) as written:
         while left > 0:
-            left -= file.write(data[: min(left, len(data))])
-        os.fsync(file.fileno())
+            left -= written.write(data[: min(left, len(data))])
+        os.fsync(written.fileno())
     wall = time.perf_counter() - began
     Path(output).unlink()
     return {"wall_s": wall}
@@ -311,8 +322,8 @@ CODONS = {
 }
 
 
-def measure_peer(path: str, chunk_length: str, records: str) -> dict[str, float]:
-    """The plain implementation on the file's first records."""
+def measure_peer(path: str, chunk_length: str, records: str, early: str) -> dict[str, float]:
+    """The plain implementation on a file's first records; `early`: frames are left at a stop."""
     from itertools import islice
 
     from Bio import SeqIO
@@ -323,7 +334,7 @@ def measure_peer(path: str, chunk_length: str, records: str) -> dict[str, float]
         sequence = str(record.seq).upper()
         started = time.perf_counter()
         for number, chunk in enumerate(plain_chunks(sequence, int(chunk_length)), start=1):
-            frames += plain_frames(f"{record.id}_chunk_{number}", chunk)
+            frames += plain_frames(f"{record.id}_chunk_{number}", chunk, early=bool(early))
             chunks += 1
         spent += time.perf_counter() - started
     # What is embedded once, longest first, and where each frame finds it.
@@ -357,8 +368,11 @@ def plain_chunks(sequence: str, length: int) -> Iterator[str]:
         shift += overlap + 1 if number < wider else overlap
 
 
-def plain_frames(name: str, chunk: str) -> list[tuple[str, str, str]]:
-    """Name, nucleotides and protein of a chunk's open frames."""
+def plain_frames(name: str, chunk: str, *, early: bool) -> list[tuple[str, str, str]]:
+    """Name, nucleotides and protein of a chunk's open frames.
+
+    The original translates a frame to its end and then looks for a stop; `early`: stop there.
+    """
     from Bio.Seq import Seq
 
     found = []
@@ -367,6 +381,8 @@ def plain_frames(name: str, chunk: str) -> list[tuple[str, str, str]]:
             protein = ""
             for place in range(offset, len(letters) - 2, 3):
                 protein += CODONS.get(letters[place : place + 3], "")
+                if early and protein.endswith("*"):
+                    break
             if protein and "*" not in protein:
                 end = offset + 3 * len(protein) + 1
                 found.append((f"{name}{strand}{offset + 1}", letters[offset:end], protein))

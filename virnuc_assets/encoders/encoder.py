@@ -36,8 +36,9 @@ _DTYPES = {
     "fp8": torch.float16,
 }
 _DEFAULT_BUDGET = {"cpu": 4096, "cuda": 16896}
-# Items that a batch in fp8 has validated at least.
+# Items of a batch in fp8 that are validated unasked, and their tokens at most: float32 is slow.
 _VALIDATED_IN_FP8 = 32
+_MOST_TOKENS_IN_FP8 = 4096
 # Packs on the device at once: the host reads one while the next computes.
 _IN_FLIGHT = 2
 
@@ -175,17 +176,22 @@ class Encoder:
         """
         begun: deque[_Batch] = deque()
         flying: deque[_Launched] = deque()
+        # The pack before, whose end tells how long the device then waited; None after work in
+        # float32, which is no waiting.
         last: _Launched | None = None
         for batch, pack in _packs(batches, begun, self.description.dim):
             if batch is not None and pack is not None:
                 last = _launch(self._model, batch, pack, last)
                 flying.append(last)
             while len(flying) >= (_IN_FLIGHT if pack is not None else 1):
-                self._land(flying.popleft())
+                if self._land(flying.popleft()):
+                    last = None
             while begun and not begun[0].left:
                 done = begun.popleft()
                 embedded = done.embedded(self.description.token_budget)
-                yield replace(embedded, agreement=self._compare(done))
+                if (found := self._compare(done)) is not None:
+                    last = None
+                yield replace(embedded, agreement=found)
 
     def _items(self, sequences: Sequence[str]) -> Items:
         tokens, offsets = self._tokenise(sequences)
@@ -195,8 +201,8 @@ class Encoder:
         limit = MAX_TOKENS[self.description.encoder] - SPECIAL_TOKENS
         return cut_items(tokens, offsets, limit, self.description.long_sequences)
 
-    def _land(self, launched: _Launched) -> None:
-        """Put a pack's means into its batch.
+    def _land(self, launched: _Launched) -> bool:
+        """Put a pack's means into its batch; whether some had to be computed again.
 
         Only those that are not finite are computed again, in float32: their neighbours keep the
         values they have in any other pack.
@@ -205,7 +211,7 @@ class Encoder:
         means = launched.wait()
         batch.take(launched, means)
         if launched.finite.item():
-            return
+            return False
         broken = ~np.isfinite(means).all(axis=1)
         if self.description.dtype != "float32":
             log.warning(
@@ -222,6 +228,7 @@ class Encoder:
                 int(batch.items.rows[still].min()), "its embedding is not finite, in float32 either"
             )
         batch.redone += int(broken.sum())
+        return True
 
     def _compare(self, batch: _Batch) -> Agreement | None:
         """Embed a sample of `batch`, if any is wanted, in float32 and compare."""
@@ -230,6 +237,8 @@ class Encoder:
         wanted = max(self._validate, _VALIDATED_IN_FP8 if in_fp8 else 0)
         if not wanted or not len(items):
             return None
+        if not self._validate:
+            wanted = min(wanted, max(1, _MOST_TOKENS_IN_FP8 // int(items.lengths.max())))
         sample = spread_sample(len(items), wanted)
         chosen = replace(
             items, starts=items.starts[sample], lengths=items.lengths[sample], rows=sample
@@ -298,8 +307,8 @@ class _Launched:
     """A pack whose means (items, dim) are on their way to the host.
 
     `before`: when the device was done with the pack before; `begin` and `end`: when it began this
-    one and was done; `copied`: when the means had arrived. None where there is no device to wait
-    for.
+    one's first kernel and was done with its last; `copied`: when the means had arrived. None where
+    there is no device to wait for.
     """
 
     batch: _Batch
@@ -338,13 +347,15 @@ def _launch(model: PackedModel, batch: _Batch, pack: Pack, after: _Launched | No
         means = model.means(pack)
         return _Launched(batch, pack, means, torch.isfinite(means).all())
     # Without waiting, into pinned memory; the events say when what is done.
-    begin, end, copied = (torch.cuda.Event(enable_timing=True) for _ in range(3))
-    begin.record()
-    means = model.means(pack)
-    finite = torch.isfinite(means).all()
-    end.record()
-    on_host = means.to("cpu", non_blocking=True), finite.to("cpu", non_blocking=True)
-    copied.record()
+    # Events and kernels go to the stream of the device that is the current one.
+    with torch.cuda.device(model.device):
+        begin, end, copied = (torch.cuda.Event(enable_timing=True) for _ in range(3))
+        begin.record()
+        means = model.means(pack)
+        finite = torch.isfinite(means).all()
+        end.record()
+        on_host = means.to("cpu", non_blocking=True), finite.to("cpu", non_blocking=True)
+        copied.record()
     before = None if after is None else after.end
     return _Launched(batch, pack, *on_host, before, begin, end, copied)
 
@@ -359,6 +370,8 @@ def load_encoder(settings: EncoderSettings, weights_digest: str | None = None) -
         BackendError: the device, data type, attention backend or token budget can't serve.
     """
     device, dtype = _device(settings.device), _dtype(settings.dtype)
+    if device.index is not None:
+        torch.cuda.set_device(device)
     budget = _token_budget(settings, device)
     weights = catalog.resolve_weights(settings.encoder, settings.weights)
     config: esm2.ESM2Config | dnabert_s.DNABERTSConfig
@@ -384,6 +397,11 @@ def load_encoder(settings: EncoderSettings, weights_digest: str | None = None) -
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     obstacle = obstacle_to_fusing(attention, device, config.dim, config.ffn_dim, config.head_dim)
+    if settings.dtype == "fp8" and not 0 <= 2 * settings.float16_ends < config.layers:
+        raise BackendError(
+            f"float16_ends={settings.float16_ends}: leaves none of {config.layers} layers in fp8; "
+            "use a smaller number"
+        )
     if settings.dtype == "fp8" and (obstacle or settings.encoder != "esm2"):
         raise BackendError(
             f"dtype=fp8: can't serve here ({obstacle or 'only ESM-2 has it'}); use dtype=float16"

@@ -2,9 +2,10 @@
 
 A layer is four products, one attention and two bare layer norms. The norms' weights are folded
 into the products that follow them; rotary positions and GELU are computed where the product is;
-the residual sum is the product's own accumulator. Biases of the two products that add to the
-residual stream never enter it: what has accumulated of them at each norm is a constant vector in
-float32, which the norm adds when it reads the stream.
+the residual sum is the product's own accumulator. The biases of the two products that add to the
+residual stream enter it together, once a layer; the norm between them adds the first in float32
+when it reads the stream. (They could be carried to the end like that, one pass a layer less; but
+where a bias cancels a large product the stream would grow from layer to layer, and lose precision.)
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class FusedESM2:
         angles = rotary_angles(torch.arange(MAX_TOKENS["esm2"], device=device), config.head_dim)
         self.cos, self.sin = (table[:, 0, : config.head_dim // 2].contiguous() for table in angles)
         self.layers: list[Layer | Float8Layer] = []
-        self.offset = torch.zeros(config.dim, device=device)
+        nothing = torch.zeros(config.dim, device=device)
         for number in range(config.layers):
             prefix = f"layers.{number}."
             own = {
@@ -58,8 +59,8 @@ class FusedESM2:
                 if name.startswith(prefix)
             }
             kind = Float8Layer if number in float8_layers else Layer
-            self.layers.append(kind(config, own, self.offset, attention, dtype))
-            self.offset = self.offset + own["out.bias"] + own["down.bias"]
+            self.layers.append(kind(config, own, nothing, attention, dtype))
+        self.nothing = nothing
         norm = (state[f"norm.{part}"].to(device).float() for part in ("weight", "bias"))
         self.norm_weight, self.norm_bias = norm
 
@@ -70,27 +71,28 @@ class FusedESM2:
         for layer in self.layers:
             layer.add_to(x, rotary, segments)
         affine = self.norm_weight, self.norm_bias
-        return layer_norm(x, self.offset, self.config.norm_eps, affine, out=x)
+        return layer_norm(x, self.nothing, self.config.norm_eps, affine, out=x)
 
 
 class Layer:
-    """One layer in half precision. `state`: its tensors, float32; `offset`: see the module."""
+    """One layer in half precision. `state`: its tensors, float32; `nothing`: zeros (dim,)."""
 
     def __init__(
         self,
         config: ESM2Config,
         state: Mapping[str, Tensor],
-        offset: Tensor,
+        nothing: Tensor,
         attention: Attention,
         dtype: torch.dtype,
     ) -> None:
         self.config, self.attention = config, attention
-        self.offsets = offset, offset + state["out.bias"]
+        self.offsets = nothing, state["out.bias"]
+        self.bias = state["out.bias"] + state["down.bias"]
         weights, self.qkv_bias, self.up_bias = _fold(config, state)
         self.qkv, self.out, self.up, self.down = (weight.to(dtype) for weight in weights)
 
     def add_to(self, x: Tensor, rotary: Rotary, segments: Segments) -> None:
-        """Add what the layer adds, without its biases, to the stream `x` (T, dim) in place."""
+        """Add what the layer adds to the stream `x` (T, dim) in place."""
         eps = self.config.norm_eps
         normed = layer_norm(x, self.offsets[0], eps)
         qkv = rotary_linear(normed, self.qkv, self.qkv_bias, rotary, x.dtype)
@@ -99,6 +101,7 @@ class Layer:
         x.addmm_(mixed, self.out.t())
         normed = layer_norm(x, self.offsets[1], eps, out=normed)
         x.addmm_(gelu_linear(normed, self.up, self.up_bias), self.down.t())
+        x.add_(self.bias)
 
 
 class Float8Layer:
@@ -108,18 +111,19 @@ class Float8Layer:
         self,
         config: ESM2Config,
         state: Mapping[str, Tensor],
-        offset: Tensor,
+        nothing: Tensor,
         attention: Attention,
         dtype: torch.dtype,
     ) -> None:
         self.config, self.attention = config, attention
-        self.offsets = offset, offset + state["out.bias"]
+        self.offsets = nothing, state["out.bias"]
+        self.bias = state["out.bias"] + state["down.bias"]
         weights, self.qkv_bias, up_bias = _fold(config, state)
         self.up_bias = up_bias.to(dtype)
         self.qkv, self.out, self.up, self.down = (quantise_rows(weight) for weight in weights)
 
     def add_to(self, x: Tensor, rotary: Rotary, segments: Segments) -> None:
-        """Add what the layer adds, without its biases, to the stream `x` (T, dim) in place."""
+        """Add what the layer adds to the stream `x` (T, dim) in place."""
         eps = self.config.norm_eps
         normed = layer_norm_float8(x, self.offsets[0], eps)
         qkv = rotary_linear(normed, self.qkv, self.qkv_bias, rotary, x.dtype)
@@ -129,6 +133,7 @@ class Float8Layer:
         normed = layer_norm_float8(x, self.offsets[1], eps)
         up = _scaled_product(normed, self.up, self.up_bias)
         add_linear_float8_(x, gelu_float8(up), self.down)
+        x.add_(self.bias)
 
 
 def _scaled_product(x: Float8, weight: Float8, bias: Tensor) -> Tensor:

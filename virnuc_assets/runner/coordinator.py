@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
@@ -135,7 +135,7 @@ class _Embedding:
         # What each device that takes blocks has: the one it computes, then the one it prepares.
         self.handed: dict[str, deque[Block]] = {}
         self.starting: set[str] = set()
-        self.attempts: Counter[Block] = Counter()
+        self.failed_on: defaultdict[Block, list[str]] = defaultdict(list)
         self.failed_starts: Counter[str] = Counter()
         self.failures: dict[int, tuple[str, bool]] = {}
         self.started_at: float | None = None
@@ -186,10 +186,27 @@ class _Embedding:
             for device, blocks in self.handed.items():
                 # A block that another device could begin at once is not kept waiting.
                 scarce = len(self.queue) <= most * (len(self.handed) - 1)
-                if len(blocks) == most and not scarce:
-                    block = self.queue.popleft()
+                if len(blocks) == most and not scarce and (block := self._next(device)):
+                    self.queue.remove(block)
                     blocks.append(block)
                     pool.send(device, block)
+
+    def _next(self, device: str) -> Block | None:
+        """The first block in the queue that `device` may have.
+
+        One that is tried again goes alone, because of two that a device has at once it may not be
+        known which made it fail; and to another device while there is one, because the fault may be
+        the device's own.
+        """
+        held = self.handed[device]
+        for block in self.queue:
+            alone = bool(self.failed_on[block]) or any(self.failed_on[other] for other in held)
+            elsewhere = device in self.failed_on[block] and any(
+                other not in self.failed_on[block] for other in self.handed
+            )
+            if not elsewhere and not (held and alone):
+                return block
+        return None
 
     def _replace(
         self,
@@ -207,7 +224,6 @@ class _Embedding:
         blocks = self.handed.pop(device, deque())
         if at_fault is None and blocks:
             at_fault = blocks[0]
-        # First to a device that waits for work: the fault may be this device's own.
         again = [
             block
             for block in blocks
@@ -225,8 +241,8 @@ class _Embedding:
             self.emit(Warned(f"{text} twice before it could take a block and is left out"))
 
     def _is_tried_again(self, block: Block, device: str, text: str, explained: bool) -> bool:
-        self.attempts[block] += 1
-        if self.attempts[block] == _ATTEMPTS:
+        self.failed_on[block].append(device)
+        if len(self.failed_on[block]) == _ATTEMPTS:
             self.failures.setdefault(block.shard, (text, explained))
             return False
         self.emit(

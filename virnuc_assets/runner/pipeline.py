@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from queue import Empty, Queue
 from typing import Generic, TypeVar
 
@@ -31,7 +30,8 @@ class Pipeline(Generic[Batch, Result]):
     `receive` gives the next block, or None after the last, and may raise EOFError in its place;
     `prepare` makes it a batch. `compute` takes batches, and None where the next is not ready, and
     yields a result for each. `publish` is given a block, its result and the seconds it took the
-    compute stage.
+    compute stage. An error in `compute` is put down to the oldest block in it, though it may be the
+    next one's, whose work has begun.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Pipeline(Generic[Batch, Result]):
     ) -> None:
         self._receive, self._prepare = receive, prepare
         self._compute, self._publish = compute, publish
-        self._ready: Queue[tuple[Block, Batch | Exception] | None] = Queue(maxsize=1)
+        self._ready: Queue[tuple[Block, Batch | Exception] | Exception | None] = Queue(maxsize=1)
         self._begun: deque[tuple[Block, float]] = deque()
 
     def run(self) -> None:
@@ -67,21 +67,27 @@ class Pipeline(Generic[Batch, Result]):
                         publisher.submit(self._publish, block, result, seconds),
                     )
                 _finish(publishing)
-            except BlockError:
-                raise
             except Exception as error:
+                if isinstance(error, BlockError) or not self._begun:
+                    raise
                 raise BlockError(self._begun[0][0]) from error
 
     def _prepare_all(self) -> None:
-        with suppress(EOFError, OSError):
+        """Fill the queue; an error goes into it and is raised where it is taken out."""
+        end: Exception | None = None
+        try:
             while (block := self._receive()) is not None:
                 batch: Batch | Exception
                 try:
                     batch = self._prepare(block)
-                except Exception as error:  # noqa: BLE001  raised where the batch is taken
+                except Exception as error:  # noqa: BLE001
                     batch = error
                 self._ready.put((block, batch))
-        self._ready.put(None)
+        except (EOFError, ConnectionError):
+            pass  # the coordinator is gone: what is under way is finished
+        except Exception as error:  # noqa: BLE001
+            end = error
+        self._ready.put(end)
 
     def _batches(self) -> Iterator[Batch | None]:
         while True:
@@ -92,6 +98,8 @@ class Pipeline(Generic[Batch, Result]):
                 ready = self._ready.get()
             if ready is None:
                 return
+            if isinstance(ready, Exception):
+                raise ready
             block, batch = ready
             if isinstance(batch, Exception):
                 raise BlockError(block) from batch

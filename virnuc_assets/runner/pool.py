@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -55,10 +56,10 @@ class LocalPool:
 
     def send(self, device: str, block: Block) -> None:
         """Hand a block to a free worker; one that died meanwhile is found by `wait`."""
-        try:
-            self._workers[device].connection.send(block)
-        except (BrokenPipeError, ConnectionResetError):
-            return
+        worker = self._workers.get(device)
+        if worker is not None:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                worker.connection.send(block)
 
     def wait(self) -> list[tuple[str, Message | Died]]:
         """Block until workers have something to say; a dead worker leaves the pool."""

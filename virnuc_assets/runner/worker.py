@@ -123,7 +123,9 @@ def work(connection: Connection, device: str, job: Job, digests: Digests, log_le
     except (EOFError, BrokenPipeError):
         return
     except BlockError as error:
-        connection.send(_broke(error.block, device, error.__cause__ or error))
+        cause = error.__cause__ or error
+        if not isinstance(cause, BrokenPipeError):  # nobody is there to be told
+            connection.send(_broke(error.block, device, cause))
     except Exception as error:  # noqa: BLE001  reported to the coordinator
         connection.send(_broke(None, device, error))
 

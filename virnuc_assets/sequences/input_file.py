@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_EXTRA = 4
+_BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after one byte: a frame of no text, as pzstd begins with
 _REST = 1 << 20
@@ -55,10 +57,22 @@ class OpenInput:
             raise InputError(f"{path}: the file is empty; give a FASTA or FASTQ file with records")
         if magic.startswith(_GZIP_MAGIC):
             self._kind = "gzip file"
+            self._check_end_of_bgzip(file)
             self._text = cast(io.RawIOBase, igzip.IGzipFile(fileobj=self._raw, mode="rb"))
         elif magic == _ZSTD_MAGIC or magic[1:] == _ZSTD_SKIPPABLE:
             self._kind = "zstd file"
             self._text = pa.CompressedInputStream(pa.PythonFile(self._raw, "r"), "zstd")
+
+    def _check_end_of_bgzip(self, file: io.FileIO) -> None:
+        """Refuse bgzip without its last, empty block: what is cut between blocks is valid gzip."""
+        flags_at, extra_at = 3, 12
+        start = os.pread(file.fileno(), extra_at + 2, 0)
+        end_at = max(self._status.st_size - len(_BGZIP_END), 0)
+        blocked = start.endswith(b"BC") and len(start) == extra_at + 2
+        if not blocked or not start[flags_at] & _GZIP_EXTRA:
+            return
+        if os.pread(file.fileno(), len(_BGZIP_END), end_at) != _BGZIP_END:
+            raise InputError(f"{self.path}: the gzip file is truncated; copy or download it again")
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill the start of `buffer` with text; how many bytes, 0 at the end.

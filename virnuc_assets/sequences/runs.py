@@ -42,8 +42,10 @@ class Run:
     marks: tuple[tuple[Place, int], ...]
 
     def read(self, first: int, last: int) -> pa.LargeStringArray:
-        """The sequences from `first` to before `last`."""
-        return self.kept.read(first, last)[COLUMN].combine_chunks()
+        """The sequences from `first` to before `last`, in memory of their own."""
+        if first == last:
+            return pa.array([], pa.large_string())
+        return pa.concat_arrays(self.kept.read(first, last)[COLUMN].chunks)
 
     def split(self, splitters: Sequence[Place]) -> list[int]:
         """Where each part of it starts, and its end; one more part than `splitters`."""

@@ -10,7 +10,7 @@ from threading import Lock
 import pyarrow as pa
 import pyarrow.ipc
 
-BATCH_ROWS = 1 << 12
+BATCH_ROWS = 1 << 9
 """Rows that are read from disk at a time."""
 
 

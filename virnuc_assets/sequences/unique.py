@@ -22,8 +22,8 @@ def unique_longest_first(sequences: pa.LargeStringArray) -> tuple[pa.LargeString
     does not depend on that of `sequences`. The rows are int64 of shape (len(sequences),).
 
     Sequences of one length are sorted by their first letters, as many as fit a 64-bit integer;
-    those that agree in them by the next ones, and so on. (For comparison: Arrow's own sort took
-    ten times as long on half a million reads.)
+    those that agree in them by the next ones in which they differ, and so on. (For comparison:
+    Arrow's own sort took ten times as long on half a million reads.)
     """
     letters, offsets = flat(sequences)
     starts, lengths = offsets[:-1], np.diff(offsets)
@@ -31,10 +31,10 @@ def unique_longest_first(sequences: pa.LargeStringArray) -> tuple[pa.LargeString
     repeated = np.zeros(len(sequences), bool)
 
     # What is still to be ordered: places in `order`, in groups (never decreasing) that agree in
-    # length and in their first `depth` letters.
+    # length and in as many first letters as `depth` says.
     places = np.arange(len(sequences))
     group = lengths.max(initial=0) - lengths
-    depth = 0
+    depth = np.zeros(len(sequences), np.int64)
     while places.size:
         members = order[places]
         keys = np.empty(members.size, np.uint64)
@@ -48,13 +48,17 @@ def unique_longest_first(sequences: pa.LargeStringArray) -> tuple[pa.LargeString
 
         tied = np.zeros(members.size, bool)
         tied[1:] = (group[1:] == group[:-1]) & (keys[1:] == keys[:-1])
-        equal = np.zeros(members.size, bool)
-        _compare_with_previous(letters, starts[members], lengths[members], tied, equal)
+        agreed = np.full(members.size, np.iinfo(np.int64).max)
+        known = depth[by_group] + _LETTERS_OF_A_KEY
+        _agree_with_previous(letters, starts[members], lengths[members], known, tied, agreed)
+        equal = tied & (agreed == lengths[members])
         repeated[places] = equal
+        firsts = np.flatnonzero(~tied)
         group = np.cumsum(~tied) - 1
+        # All of a group agree in as many letters as the neighbours in it that agree least.
+        depth = np.minimum.reduceat(agreed, firsts)[group]
         unresolved = np.bincount(group, weights=tied & ~equal)[group] > 0
-        places, group = places[unresolved], group[unresolved]
-        depth += _LETTERS_OF_A_KEY
+        places, group, depth = places[unresolved], group[unresolved], depth[unresolved]
 
     rows = np.empty(len(sequences), np.int64)
     rows[order] = np.cumsum(~repeated) - 1
@@ -63,12 +67,16 @@ def unique_longest_first(sequences: pa.LargeStringArray) -> tuple[pa.LargeString
 
 @compiled
 def _pack(
-    letters: np.ndarray, starts: np.ndarray, lengths: np.ndarray, depth: int, keys: np.ndarray
+    letters: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    depth: np.ndarray,
+    keys: np.ndarray,
 ) -> None:
-    """Integers that compare as the letters after the first `depth` do."""
+    """Integers that compare as the letters after each one's first `depth` do."""
     for i in range(starts.size):
         key = np.uint64(0)
-        for letter in range(depth, depth + _LETTERS_OF_A_KEY):
+        for letter in range(depth[i], depth[i] + _LETTERS_OF_A_KEY):
             key <<= np.uint64(_BITS)
             if letter < lengths[i]:
                 key |= _CODE[letters[starts[i] + letter]]
@@ -76,19 +84,24 @@ def _pack(
 
 
 @compiled
-def _compare_with_previous(
+def _agree_with_previous(
     letters: np.ndarray,
     starts: np.ndarray,
     lengths: np.ndarray,
+    known: np.ndarray,
     tied: np.ndarray,
-    equal: np.ndarray,
+    agreed: np.ndarray,
 ) -> None:
-    """Whether each of the `tied` sequences, which are as long as the one before, equals it."""
+    """In how many letters each of the `tied` agrees with the one before, which is as long.
+
+    That they agree in `known` letters, or all they have, is known.
+    """
     for i in range(1, starts.size):
         if tied[i]:
-            same = True
-            for letter in range(lengths[i]):
-                if letters[starts[i] + letter] != letters[starts[i - 1] + letter]:
-                    same = False
-                    break
-            equal[i] = same
+            letter = min(known[i], lengths[i])
+            while (
+                letter < lengths[i]
+                and letters[starts[i] + letter] == letters[starts[i - 1] + letter]
+            ):
+                letter += 1
+            agreed[i] = letter

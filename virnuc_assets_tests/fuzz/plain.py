@@ -9,6 +9,8 @@ from typing import NamedTuple
 import pyarrow as pa
 
 _BLANKS = b" \t\r\n\v\f"
+_WITH_EXTRA = [bytes([flags]) for flags in range(256) if flags & 4]
+_LAST_BGZIP_BLOCK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003") + bytes(9)
 _LETTERS = {
     "nucleotide": "ACGTUNRYSWKMBDHV",
     "protein": "ABCDEFGHIJKLMNOPQRSTUVWXYZ-.",
@@ -35,6 +37,9 @@ def plain_text(content: bytes) -> bytes:
         raise Refused("the file is empty")
     try:
         if content.startswith(b"\x1f\x8b"):
+            blocked = content[3:4] in _WITH_EXTRA and content[12:14] == b"BC"
+            if blocked and not content.endswith(_LAST_BGZIP_BLOCK):
+                raise Refused("the gzip file is truncated")
             return gzip.decompress(content)
         if content.startswith(b"\x28\xb5\x2f\xfd"):
             return pa.CompressedInputStream(pa.BufferReader(content), "zstd").read()

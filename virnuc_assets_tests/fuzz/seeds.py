@@ -25,8 +25,15 @@ _TEXTS = (
 )
 _GZIP = gzip.compress(_PLAIN, mtime=0)
 _NAMED = _GZIP[:3] + b"\x08" + _GZIP[4:10] + b"a.fa\0" + _GZIP[10:]
+_LAST_BLOCK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003") + bytes(9)
 _BLOCKED = _GZIP[:3] + b"\x04" + _GZIP[4:10] + b"\6\0BC\2\0\x1b\0" + _GZIP[10:]
-_ARCHIVES = (_NAMED, _BLOCKED + gzip.compress(b"", mtime=0), _GZIP + bytes(7), b"\x28\xb5\x2f\xfd")
+_ARCHIVES = (
+    _NAMED,
+    _BLOCKED + _LAST_BLOCK,
+    _BLOCKED + gzip.compress(b"", mtime=0),
+    _GZIP + bytes(7),
+    b"\x28\xb5\x2f\xfd",
+)
 _PACKINGS = (0, 1, 2, 3, 5, 9, 13, 7, 11, 15)
 _FASTA = b"ATGGCCAAATTTGGG\nTTATTAGGCRYTAACCN\nacguacgtacgu\nATG\nA\nCC\n"
 _SEQUENCES = b"MKV\nAC\nAC\n|ACGTACGTACGTA\nACGTACGTACGTC\nACGTACGTACGTA|*-.\n|\n|AC\nMKV\nMKVL"

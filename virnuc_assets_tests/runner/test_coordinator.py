@@ -34,7 +34,13 @@ def pretend(connection, device, job, digests, log_level):
             file.write("x")
         os._exit(7)
     connection.send(Ready())
-    while (block := connection.recv()) is not None:
+    ahead = []
+    while (block := ahead.pop() if ahead else connection.recv()) is not None:
+        # A crash of the next block's first pack, before this block's last has arrived.
+        if device == "eager" and connection.poll(0.2):
+            ahead.append(connection.recv())
+        if device == "eager" and any((b.shard, b.block) == (1, 0) for b in (block, *ahead)):
+            os._exit(9)
         if device == "mortal":
             os._exit(9)
         if device == "broken" or (device == "picky" and block.shard == 1):
@@ -108,6 +114,14 @@ def test_a_device_that_never_starts_is_left_out(embed):
     assert outcome.done == (0, 1)
     assert any("left out" in event.message for event in of_kind(events, Warned))
     assert_whole(job)
+
+
+def test_a_block_in_the_same_hands_as_the_one_at_fault_is_not_lost(embed):
+    outcome, events, _ = embed("eager")
+    assert outcome.done == (0,)
+    assert outcome.failed == (1,)
+    (failed,) = of_kind(events, Failed)
+    assert failed.shard == 1
 
 
 def test_no_device_that_starts_is_a_failure(embed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 import re
+import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -90,6 +91,21 @@ def test_several_members(pack, write):
     """As bgzip writes, and as files that were packed apart and joined."""
     first, rest = DRESSED["wrapped"][:9], DRESSED["wrapped"][9:]
     assert read(write(pack(first) + pack(rest))) == PLAIN
+
+
+def test_bgzip_is_refused_without_its_last_block(write):
+    def block(content):
+        packed = zlib.compress(content, wbits=-15)
+        header = bytes.fromhex("1f8b08040000000000ff0600424302")
+        size = (len(header) + 3 + len(packed) + 8 - 1).to_bytes(2, "little")
+        ends = zlib.crc32(content).to_bytes(4, "little") + len(content).to_bytes(4, "little")
+        return header + b"\0" + size + packed + ends
+
+    blocks = [block(DRESSED["wrapped"][:10]), block(DRESSED["wrapped"][10:]), block(b"")]
+    assert read(write(b"".join(blocks))) == PLAIN
+    for whole in (1, 2):
+        with pytest.raises(InputError, match="the gzip file is truncated"):
+            read(write(b"".join(blocks[:whole])))
 
 
 def test_zstd_that_begins_with_a_skippable_frame(write):
