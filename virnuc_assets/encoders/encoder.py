@@ -397,14 +397,14 @@ def load_encoder(settings: EncoderSettings, weights_digest: str | None = None) -
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     obstacle = obstacle_to_fusing(attention, device, config.dim, config.ffn_dim, config.head_dim)
+    if settings.dtype == "fp8" and (obstacle or settings.encoder != "esm2"):
+        raise BackendError(
+            f"dtype=fp8: can't serve here ({obstacle or 'only ESM-2 has it'}); use dtype=float16"
+        )
     if settings.dtype == "fp8" and not 0 <= 2 * settings.float16_ends < config.layers:
         raise BackendError(
             f"float16_ends={settings.float16_ends}: leaves none of {config.layers} layers in fp8; "
             "use a smaller number"
-        )
-    if settings.dtype == "fp8" and (obstacle or settings.encoder != "esm2"):
-        raise BackendError(
-            f"dtype=fp8: can't serve here ({obstacle or 'only ESM-2 has it'}); use dtype=float16"
         )
     if obstacle is None:
         float8_layers = range(0)
