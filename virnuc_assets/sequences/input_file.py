@@ -24,7 +24,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_EXTRA = 4
 _BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after one byte: a frame of no text, as pzstd begins with
+_ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after 0x5?: a frame of no text, as pzstd begins with
 _REST = 1 << 20
 _DAMAGED = cast(
     tuple[type[Exception], ...], (gzip.BadGzipFile, igzip_lib.IsalError, isal_zlib.error)
@@ -59,7 +59,7 @@ class OpenInput:
             self._kind = "gzip file"
             self._check_end_of_bgzip(file)
             self._text = cast(io.RawIOBase, igzip.IGzipFile(fileobj=self._raw, mode="rb"))
-        elif magic == _ZSTD_MAGIC or magic[1:] == _ZSTD_SKIPPABLE:
+        elif magic == _ZSTD_MAGIC or (magic[0] >> 4 == 5 and magic[1:] == _ZSTD_SKIPPABLE):
             self._kind = "zstd file"
             self._text = pa.CompressedInputStream(pa.PythonFile(self._raw, "r"), "zstd")
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 _BLANKS = b" \t\r\n\v\f"
 _WITH_EXTRA = [bytes([flags]) for flags in range(256) if flags & 4]
+_SKIPPABLE = [bytes([byte]) for byte in range(0x50, 0x60)]
 _LAST_BGZIP_BLOCK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003") + bytes(9)
 _LETTERS = {
     "nucleotide": "ACGTUNRYSWKMBDHV",
@@ -41,7 +42,8 @@ def plain_text(content: bytes) -> bytes:
             if blocked and not content.endswith(_LAST_BGZIP_BLOCK):
                 raise Refused("the gzip file is truncated")
             return gzip.decompress(content)
-        if content.startswith(b"\x28\xb5\x2f\xfd"):
+        skippable = content[:1] in _SKIPPABLE and content[1:4] == b"\x2a\x4d\x18"
+        if content.startswith(b"\x28\xb5\x2f\xfd") or skippable:
             return pa.CompressedInputStream(pa.BufferReader(content), "zstd").read()
     except (EOFError, OSError, zlib.error) as error:
         raise Refused("") from error  # or whatever its readable start is refused for
