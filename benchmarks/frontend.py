@@ -4,8 +4,8 @@ Simulates the files, then measures on each, with one core and with two:
 
 (a) peer: the same rules written plainly, as tools do it today: Biopython's parser, a dict of
     codons, strings. Timed on the plain file's first records only (its cost is linear), on one
-    core, for packed files and two cores too. Twice: translating every frame to its end, as the
-    original does, and leaving a frame at its first stop (the columns with "early").
+    core, for packed files and two cores too. Twice: translating every frame to its end, and leaving
+    a frame at its first stop (the columns with "early").
 (b) ours: `virnuc index` in this process after one warm-up on a small file, and the whole command.
 (c) floor: reading the file through the decompressor and writing as many bytes as an index holds,
     synchronised to disk as an index is.
@@ -371,7 +371,7 @@ def plain_chunks(sequence: str, length: int) -> Iterator[str]:
 def plain_frames(name: str, chunk: str, *, early: bool) -> list[tuple[str, str, str]]:
     """Name, nucleotides and protein of a chunk's open frames.
 
-    The original translates a frame to its end and then looks for a stop; `early`: stop there.
+    A frame is translated to its end and then looked at for a stop; `early`: left at its first.
     """
     from Bio.Seq import Seq
 
