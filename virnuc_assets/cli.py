@@ -123,7 +123,7 @@ def embed(
         typer.Option(help="Over the model's limit: keep the start, or average over windows."),
     ] = "truncate",
     exact: Annotated[
-        bool, typer.Option("--exact", help="The original's arithmetic: float32, plain layers.")
+        bool, typer.Option("--exact", help="float32 and plain layers, whatever --dtype says.")
     ] = False,
     validate: Annotated[
         int, typer.Option(min=0, help="Embed N of each block in float32 too, and compare.")

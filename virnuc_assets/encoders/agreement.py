@@ -9,20 +9,28 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Agreement:
-    """Cosines of `sequences` embeddings to those in float32: least, first percentile, median."""
+    """Cosines of some embeddings to those in float32; of several batches, their sum."""
 
-    sequences: int
-    minimum: float
-    p1: float
-    median: float
+    cosines: tuple[float, ...] = ()
+
+    def __add__(self, other: Agreement) -> Agreement:
+        return Agreement(self.cosines + other.cosines)
+
+    @property
+    def minimum(self) -> float:
+        """The least of them."""
+        return self.quantile(0)
+
+    def quantile(self, share: float) -> float:
+        """The value that `share` (0 to 1) of them do not exceed, interpolated; NaN if any is."""
+        return float(np.quantile(self.cosines, share))
 
 
 def agreement(values: np.ndarray, reference: np.ndarray) -> Agreement:
     """Compare `values` (n, dim) with `reference` (n, dim), row by row."""
     a, b = values.astype(np.float64), reference.astype(np.float64)
     cosines = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
-    minimum, p1, median = np.quantile(cosines, [0, 0.01, 0.5]).tolist()
-    return Agreement(len(cosines), minimum, p1, median)
+    return Agreement(tuple(cosines.tolist()))
 
 
 def spread_sample(n: int, size: int) -> np.ndarray:

@@ -39,7 +39,8 @@ _DEFAULT_BUDGET = {"cpu": 4096, "cuda": 16896}
 # Items of a batch in fp8 that are validated unasked, and their tokens at most: float32 is slow.
 _VALIDATED_IN_FP8 = 32
 _MOST_TOKENS_IN_FP8 = 4096
-# Packs on the device at once: the host reads one while the next computes.
+# Packs on the device at once: the host reads one while the next computes. With more, packs of two
+# batches could land in one step, and an error would be put down to the wrong one.
 _IN_FLIGHT = 2
 
 

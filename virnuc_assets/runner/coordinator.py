@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from virnuc_assets.encoders import catalog
@@ -261,7 +260,7 @@ class _Embedding:
         shard.busy_seconds += finished.busy_seconds
         shard.starved_seconds += finished.starved_seconds
         if finished.agreement is not None:
-            shard.agreements.append(finished.agreement)
+            shard.agreement += finished.agreement
         shard.tokens += file.counts.tokens
         self.tokens += file.counts.tokens
         self.letters += block.letters
@@ -317,11 +316,11 @@ class _Embedding:
             metadata["busy_share"] = shard.busy_seconds / (
                 shard.busy_seconds + shard.starved_seconds
             )
-        if shard.agreements:
-            metadata["float32_cosine_min"] = min(a.minimum for a in shard.agreements)
-            metadata["float32_cosine_p1"] = min(a.p1 for a in shard.agreements)
-            metadata["float32_cosine_median"] = median(a.median for a in shard.agreements)
-            metadata["float32_cosine_of"] = sum(a.sequences for a in shard.agreements)
+        if shard.agreement.cosines:
+            metadata["float32_cosine_min"] = shard.agreement.minimum
+            metadata["float32_cosine_p1"] = shard.agreement.quantile(0.01)
+            metadata["float32_cosine_median"] = shard.agreement.quantile(0.5)
+            metadata["float32_cosine_of"] = len(shard.agreement.cosines)
         self.emit(ShardDone(number, str(file.path), reused=False, metadata=metadata))
 
 

@@ -41,8 +41,8 @@ class ShardState:
     busy_seconds: float = 0.0
     starved_seconds: float = 0.0
     """Of these, how long CUDA devices computed, and how long they waited for the host."""
-    agreements: list[Agreement] = field(default_factory=list)
-    """How blocks of this run agree with float32, where their precision has it checked."""
+    agreement: Agreement = field(default_factory=Agreement)
+    """Of blocks of this run with float32, where their precision has it checked."""
     tokens: int = 0
     """Real tokens embedded in this run."""
 

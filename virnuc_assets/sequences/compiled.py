@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cache
 from typing import TypeVar, cast
 
 import numba
@@ -23,10 +24,15 @@ def compiled(function: Function) -> Function:
     try:
         return cast(Function, numba.njit(nogil=True, cache=True)(function))
     except RuntimeError as error:
-        _log.warning(
-            "%s is compiled anew in every process (%s); set NUMBA_CACHE_DIR to a folder that can "
-            "be written",
-            function.__name__,
-            error,
-        )
+        if "cannot cache" not in str(error):
+            raise
+        _warn_of_no_cache()
         return cast(Function, numba.njit(nogil=True)(function))
+
+
+@cache
+def _warn_of_no_cache() -> None:
+    _log.warning(
+        "the front end is compiled anew in every process, which takes seconds; set NUMBA_CACHE_DIR "
+        "to a folder that can be written"
+    )

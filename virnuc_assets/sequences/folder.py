@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,10 +51,15 @@ def replaced_folder(directory: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def parquet_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """Yield a writer of a table that appears at `path`, whole, on a clean exit."""
-    # Numbers rise slowly and names hardly repeat: differences and plain text are smaller, and
-    # quicker to write, than dictionaries.
+def parquet_table(
+    path: Path, schema: pa.Schema, repeating: Sequence[str] = ()
+) -> Iterator[pq.ParquetWriter]:
+    """Yield a writer of a table that appears at `path`, whole, on a clean exit.
+
+    `repeating`: text columns of few different values.
+    """
+    # Numbers rise slowly and other text hardly repeats: differences and plain text are smaller,
+    # and quicker to write, than dictionaries.
     numbers = [field.name for field in schema if pa.types.is_integer(field.type)]
     with (
         atomic_path(path) as temporary,
@@ -62,7 +67,7 @@ def parquet_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
             temporary,
             schema,
             compression="zstd",
-            use_dictionary=["frame"],
+            use_dictionary=list(repeating),
             column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
         ) as writer,
     ):

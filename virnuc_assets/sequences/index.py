@@ -1,9 +1,9 @@
 """Building the index of a sample: its records, its open frames, and what is to be embedded.
 
 The file is read once, a block at a time. Blocks are parsed, cut, translated and sorted side by
-side and leave their records, and runs of sequences and frames on disk; runs are then merged into
-the two sequence tables, and frames take the rows that this gives them. Memory holds a few blocks,
-whatever the size of the file, and what is written depends on the file alone.
+side and leave their records, and runs of sequences and frames, in memory while there is room and
+then on disk; runs are merged into the two sequence tables, and frames take the rows that this gives
+them. What is written depends on the file alone.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def build_index(
         replaced_folder(directory) as folder,
         TemporaryDirectory(dir=folder) as temporary,
         parquet_table(folder / RECORDS_FILE, _RECORDS) as records_table,
-        parquet_table(folder / FRAMES_FILE, _FRAMES) as frames_table,
+        parquet_table(folder / FRAMES_FILE, _FRAMES, repeating=["frame"]) as frames_table,
     ):
         scratch = Path(temporary)
         spool = Spool(scratch)

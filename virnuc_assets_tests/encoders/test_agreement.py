@@ -11,10 +11,18 @@ def test_cosines_are_summed_up_by_least_first_percentile_and_median():
     values = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     reference = np.tile(np.float32([3, 0]), (101, 1))
     found = agreement(values, reference)
-    assert found.sequences == 101
+    assert len(found.cosines) == 101
     assert found.minimum == pytest.approx(np.cos(angles[100]), abs=1e-6)
-    assert found.p1 == pytest.approx(np.cos(angles[99]), abs=1e-6)
-    assert found.median == pytest.approx(np.cos(angles[50]), abs=1e-6)
+    assert found.quantile(0.01) == pytest.approx(np.cos(angles[99]), abs=1e-6)
+    assert found.quantile(0.5) == pytest.approx(np.cos(angles[50]), abs=1e-6)
+
+
+def test_batches_are_summed_up_as_one():
+    rng = np.random.default_rng(0)
+    values, reference = rng.normal(size=(2, 50, 8)).astype(np.float32)
+    whole = agreement(values, reference)
+    parts = agreement(values[:7], reference[:7]) + agreement(values[7:], reference[7:])
+    assert parts == whole
 
 
 def test_what_is_not_finite_is_no_agreement():
