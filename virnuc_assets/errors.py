@@ -5,6 +5,10 @@ setting) and the remedy. The CLI prints it and exits 1; Dagster shows it as the 
 description. Any other exception is a bug of ours and keeps its traceback.
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+
 
 class VirnucError(Exception):
     """Base of every failure that is explained to the person instead of traced."""
@@ -20,6 +24,46 @@ class WeightsError(VirnucError):
 
 class StoreError(VirnucError):
     """A file of ours that is missing, foreign, damaged or cannot be written."""
+
+
+class UnusableFileError(StoreError):
+    """A file of embeddings that is damaged, or not the one that is wanted."""
+
+    def __init__(self, path: Path, fault: str) -> None:
+        super().__init__(f"{path}: {fault}; delete it and embed again")
+        self.path = path
+        self.fault = fault
+
+
+class DiskFullError(StoreError):
+    """A disk that does not hold what is to be written to `path`; `needed`, `free`: bytes.
+
+    A quota shows only when it is reached, so what is `free` may be more than what is `needed`.
+    """
+
+    def __init__(self, path: Path, needed: int | None = None, free: int | None = None) -> None:
+        fault = "the disk, or the quota on it, is full"
+        if needed is not None:
+            fault += f": {as_size(needed)} are still needed"
+        if free is not None:
+            fault += f" and {as_size(free)} are free"
+        super().__init__(
+            f"{path}: {fault}; free some space or choose another folder, and start again: what is "
+            "finished is kept"
+        )
+        self.path = path
+        self.needed = needed
+        self.free = free
+
+
+def as_size(count: int) -> str:
+    """A number of bytes as a person reads it, in powers of 1000."""
+    size, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{count} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
 
 
 class BackendError(VirnucError):
@@ -41,3 +85,19 @@ class SequenceError(VirnucError):
         super().__init__(f"{where}: row {row} cannot be embedded: {why}; leave the sequence out")
         self.row = row
         self.why = why
+
+
+class DeviceMemoryError(VirnucError):
+    """A device whose memory did not hold one pack of `token_budget` slots beside the model."""
+
+    def __init__(self, device: str, token_budget: int) -> None:
+        super().__init__(
+            f"{device}: ran out of memory at a token budget of {token_budget}; set a smaller token "
+            "budget (VIRNUC_TOKEN_BUDGET), or end what else uses the device"
+        )
+        self.device = device
+        self.token_budget = token_budget
+
+
+class DeviceTakenError(VirnucError):
+    """A device that another run is using."""

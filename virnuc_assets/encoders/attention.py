@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 BackendName = Literal["triton", "flash-attn", "torch-varlen", "flex", "sdpa"]
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 _FLEX_BLOCK = 128
+# Of the segments that a backend is tried on: one for each plan of our own kernels.
+_TRIAL_LENGTHS = (16, 48, 100, 200, 300)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def choose_backend(
     """Resolve `requested` ("auto" or a backend's name) once, and log the choice.
 
     "auto" takes the first that can serve of: triton, flash-attn, torch-varlen, flex, sdpa. On a
-    GPU a backend is tried out on one small segment.
+    GPU a backend is tried out on a few small segments.
 
     Raises:
         BackendError: an unknown name, or a forced backend that can't serve, with the reason.
@@ -150,13 +152,14 @@ def trial(
     needs_alibi: bool,
     head_dim: int,
 ) -> str | None:
-    """Why `backend` fails on one small segment, or None if it doesn't.
+    """Why `backend` fails on a few small segments, or None if it doesn't.
 
-    Whether a build holds kernels for this GPU and head size shows on a first call alone.
+    Whether a build holds kernels for this GPU and head size shows on a first call alone; our own
+    has one for each range of lengths.
     """
-    q = torch.zeros(_FLEX_BLOCK, 1, head_dim, device=device, dtype=dtype)
+    boundaries = np.cumsum([0, *_TRIAL_LENGTHS]).astype(np.int32)
+    q = torch.zeros(int(boundaries[-1]), 1, head_dim, device=device, dtype=dtype)
     slopes = torch.ones(1, device=device) if needs_alibi else None
-    whole = np.array([0, _FLEX_BLOCK], dtype=np.int32)
     failures: tuple[type[Exception], ...] = (
         ImportError,
         RuntimeError,
@@ -164,7 +167,8 @@ def trial(
         *_triton_errors(),
     )
     try:
-        backend.varlen(q, q, q, backend.segments(whole, _FLEX_BLOCK, device), slopes).cpu()
+        segments = backend.segments(boundaries, max(_TRIAL_LENGTHS), device)
+        backend.varlen(q, q, q, segments, slopes).cpu()
     except failures as error:
         return f"fails here with {(str(error).splitlines() or [repr(error)])[0]!r}"
     return None
@@ -240,7 +244,8 @@ def _sdpa(
         if alibi_slopes is not None:
             place = torch.arange(length, device=q.device)
             distance = (place[:, None] - place).abs()
-            bias = (-alibi_slopes[:, None, None] * distance).to(q.dtype)
+            # Of four dimensions: with three, torch takes a path whose bits depend on the batch.
+            bias = (-alibi_slopes[:, None, None] * distance).to(q.dtype)[None]
         y = F.scaled_dot_product_attention(heads(q), heads(k), heads(v), attn_mask=bias)
         out[here] = y.transpose(1, 2).flatten(0, 1)
     return out

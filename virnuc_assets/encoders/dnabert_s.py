@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -184,7 +185,7 @@ def load_tokeniser(folder: Path) -> tuple[Tokenise, Frame]:
         tokens = [encoding.ids for encoding in encoded]
         offsets = np.zeros(len(tokens) + 1, dtype=np.int64)
         np.cumsum([len(one) for one in tokens], out=offsets[1:])
-        flat = np.fromiter((t for one in tokens for t in one), np.int32, count=int(offsets[-1]))
+        flat = np.fromiter(chain.from_iterable(tokens), np.int32, count=int(offsets[-1]))
         return flat, offsets
 
     return tokenise, Frame(special("[CLS]"), special("[SEP]"), special("[PAD]"))

@@ -98,8 +98,10 @@ def rotary_angles(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the heads of `x` (T, H, Dh), in float32 whatever its type."""
     first, second = x.float().chunk(2, dim=-1)
-    turned = torch.cat([-second, first], dim=-1)
-    return (x * cos + turned * sin).to(x.dtype)
+    # Both halves of a head turn by the same angles.
+    cos, sin = cos.chunk(2, dim=-1)[0], sin.chunk(2, dim=-1)[0]
+    turned = first * cos - second * sin, second * cos + first * sin
+    return torch.cat(turned, dim=-1).to(x.dtype)
 
 
 @dataclass(frozen=True)

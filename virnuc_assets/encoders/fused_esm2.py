@@ -3,9 +3,10 @@
 A layer is four products, one attention and two bare layer norms. The norms' weights are folded
 into the products that follow them; rotary positions and GELU are computed where the product is;
 the residual sum is the product's own accumulator. The biases of the two products that add to the
-residual stream enter it together, once a layer; the norm between them adds the first in float32
-when it reads the stream. (They could be carried to the end like that, one pass a layer less; but
-where a bias cancels a large product the stream would grow from layer to layer, and lose precision.)
+residual stream enter it together, once a layer: the next layer's first norm writes the sum back as
+it reads the stream, and the norm between them adds the first alone, in float32. (They could be
+carried to the end and never written; but where a bias cancels a large product the stream would grow
+from layer to layer, and lose precision.)
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class FusedESM2:
         angles = rotary_angles(torch.arange(MAX_TOKENS["esm2"], device=device), config.head_dim)
         self.cos, self.sin = (table[:, 0, : config.head_dim // 2].contiguous() for table in angles)
         self.layers: list[Layer | Float8Layer] = []
-        nothing = torch.zeros(config.dim, device=device)
+        pending = torch.zeros(config.dim, device=device)
         for number in range(config.layers):
             prefix = f"layers.{number}."
             own = {
@@ -59,8 +60,9 @@ class FusedESM2:
                 if name.startswith(prefix)
             }
             kind = Float8Layer if number in float8_layers else Layer
-            self.layers.append(kind(config, own, nothing, attention, dtype))
-        self.nothing = nothing
+            self.layers.append(kind(config, own, pending, attention, dtype))
+            pending = own["out.bias"] + own["down.bias"]
+        self.pending = pending
         norm = (state[f"norm.{part}"].to(device).float() for part in ("weight", "bias"))
         self.norm_weight, self.norm_bias = norm
 
@@ -71,37 +73,42 @@ class FusedESM2:
         for layer in self.layers:
             layer.add_to(x, rotary, segments)
         affine = self.norm_weight, self.norm_bias
-        return layer_norm(x, self.nothing, self.config.norm_eps, affine, out=x)
+        return layer_norm(x, self.pending, self.config.norm_eps, affine, out=x)
 
 
 class Layer:
-    """One layer in half precision. `state`: its tensors, float32; `nothing`: zeros (dim,)."""
+    """One layer in half precision.
+
+    `state`: its tensors, float32. `pending`: biases of the layer before (dim,), float32, which the
+    stream does not hold yet.
+    """
 
     def __init__(
         self,
         config: ESM2Config,
         state: Mapping[str, Tensor],
-        nothing: Tensor,
+        pending: Tensor,
         attention: Attention,
         dtype: torch.dtype,
     ) -> None:
         self.config, self.attention = config, attention
-        self.offsets = nothing, state["out.bias"]
-        self.bias = state["out.bias"] + state["down.bias"]
+        self.offsets = pending, state["out.bias"]
         weights, self.qkv_bias, self.up_bias = _fold(config, state)
         self.qkv, self.out, self.up, self.down = (weight.to(dtype) for weight in weights)
 
     def add_to(self, x: Tensor, rotary: Rotary, segments: Segments) -> None:
-        """Add what the layer adds to the stream `x` (T, dim) in place."""
+        """Add to the stream `x` (T, dim), in place, what is pending and what the layer adds.
+
+        The layer's own biases are left pending.
+        """
         eps = self.config.norm_eps
-        normed = layer_norm(x, self.offsets[0], eps)
+        normed = layer_norm(x, self.offsets[0], eps, write_back=True)
         qkv = rotary_linear(normed, self.qkv, self.qkv_bias, rotary, x.dtype)
         q, k, v = qkv.unflatten(-1, (3, self.config.heads, -1)).unbind(1)
         mixed = self.attention.varlen(q, k, v, segments, None).flatten(1)
         x.addmm_(mixed, self.out.t())
         normed = layer_norm(x, self.offsets[1], eps, out=normed)
         x.addmm_(gelu_linear(normed, self.up, self.up_bias), self.down.t())
-        x.add_(self.bias)
 
 
 class Float8Layer:
@@ -111,21 +118,23 @@ class Float8Layer:
         self,
         config: ESM2Config,
         state: Mapping[str, Tensor],
-        nothing: Tensor,
+        pending: Tensor,
         attention: Attention,
         dtype: torch.dtype,
     ) -> None:
         self.config, self.attention = config, attention
-        self.offsets = nothing, state["out.bias"]
-        self.bias = state["out.bias"] + state["down.bias"]
+        self.offsets = pending, state["out.bias"]
         weights, self.qkv_bias, up_bias = _fold(config, state)
         self.up_bias = up_bias.to(dtype)
         self.qkv, self.out, self.up, self.down = (quantise_rows(weight) for weight in weights)
 
     def add_to(self, x: Tensor, rotary: Rotary, segments: Segments) -> None:
-        """Add what the layer adds to the stream `x` (T, dim) in place."""
+        """Add to the stream `x` (T, dim), in place, what is pending and what the layer adds.
+
+        The layer's own biases are left pending.
+        """
         eps = self.config.norm_eps
-        normed = layer_norm_float8(x, self.offsets[0], eps)
+        normed = layer_norm_float8(x, self.offsets[0], eps, write_back=True)
         qkv = rotary_linear(normed, self.qkv, self.qkv_bias, rotary, x.dtype)
         q, k, v = qkv.unflatten(-1, (3, self.config.heads, -1)).unbind(1)
         mixed = self.attention.varlen(q, k, v, segments, None).flatten(1)
@@ -133,7 +142,6 @@ class Float8Layer:
         normed = layer_norm_float8(x, self.offsets[1], eps)
         up = _scaled_product(normed, self.up, self.up_bias)
         add_linear_float8_(x, gelu_float8(up), self.down)
-        x.add_(self.bias)
 
 
 def _scaled_product(x: Float8, weight: Float8, bias: Tensor) -> Tensor:

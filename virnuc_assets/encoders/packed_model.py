@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from virnuc_assets.encoders import pooling
 from virnuc_assets.encoders.attention import Attention, Segments, to_device
+from virnuc_assets.encoders.cpu_linear import lay_out_linears
 from virnuc_assets.encoders.packing import Pack
 
 Architecture = Callable[[Attention], nn.Module]
@@ -24,7 +25,7 @@ class PackedModel:
 
     `forward` maps tokens (T,), positions (T,) and segments to representations (T, dim).
     `pooling_margin`: tokens left out of the mean at either end of an item. `pool`: as
-    `pooling.segment_means`.
+    `pooling.segment_means`. `products`: what computes the linear layers, and why, in words.
     """
 
     forward: Forward
@@ -32,6 +33,7 @@ class PackedModel:
     device: torch.device
     pooling_margin: int
     pool: Pool = pooling.segment_means
+    products: str = "products by PyTorch"
 
     def means(self, pack: Pack) -> Tensor:
         """Mean of each item of `pack`, shape (items, dim), float32, on the device."""
@@ -54,7 +56,13 @@ def load_model(
     """Build `architecture` on `device` with the tensors of `state` in `dtype`, frozen."""
     with torch.device("meta"):
         module = architecture(attention)
-    on_device = {name: tensor.to(device, dtype) for name, tensor in state.items()}
-    module.load_state_dict(on_device, assign=True)
+    # The module alone holds what was converted, so that each weight laid out anew frees another.
+    module.load_state_dict(
+        {name: tensor.to(device, dtype) for name, tensor in state.items()}, assign=True
+    )
     module.requires_grad_(False).eval()
-    return PackedModel(module, attention, device, pooling_margin)
+    if device.type != "cpu":
+        return PackedModel(module, attention, device, pooling_margin)
+    obstacle = lay_out_linears(module, dtype)
+    products = "products by oneDNN" if obstacle is None else f"products by PyTorch ({obstacle})"
+    return PackedModel(module, attention, device, pooling_margin, products=products)

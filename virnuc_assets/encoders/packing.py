@@ -89,16 +89,19 @@ def cut_items(
     return Items(tokens, starts, size + (number < longer), rows, 0, n_long)
 
 
-def first_fit_decreasing(sizes: np.ndarray, budget: int) -> list[np.ndarray]:
+def first_fit_decreasing(
+    sizes: np.ndarray, budget: int, first: int | None = None
+) -> list[np.ndarray]:
     """Pack `sizes` (m,) into bins of `budget`: the items of each bin, longest first.
 
+    `first`: what a bin that is there already has left; it comes first and may get nothing.
     First-fit decreasing (Johnson 1973). Equal sizes are placed together: first fit puts a run of
     them into the bins in order, as many as each still holds, which is one vectorised step per
     distinct size.
     """
     order = np.argsort(-sizes, kind="stable")
     distinct, counts = np.unique(sizes, return_counts=True)
-    free = np.empty(0, dtype=np.int64)
+    free = np.array([] if first is None else [first], dtype=np.int64)
     bins = np.empty(len(sizes), dtype=np.int64)
     done = 0
     for size, count in zip(distinct[::-1].tolist(), counts[::-1].tolist(), strict=True):
@@ -124,10 +127,11 @@ def make_packs(items: Items, frame: Frame, budget: int) -> list[Pack]:
     if not len(items):
         return []
     members = first_fit_decreasing(items.lengths + SPECIAL_TOKENS, budget)
-    return [_fill(items, chosen, frame, budget) for chosen in members]
+    return [fill_pack(items, chosen, frame, budget) for chosen in members]
 
 
-def _fill(items: Items, chosen: np.ndarray, frame: Frame, budget: int) -> Pack:
+def fill_pack(items: Items, chosen: np.ndarray, frame: Frame, budget: int) -> Pack:
+    """The pack of the `chosen` of `items`, in their order; they must fit."""
     sizes = items.lengths[chosen] + SPECIAL_TOKENS
     real_tokens = int(sizes.sum())
     full, rest = divmod(budget - real_tokens, _PADDING_SEGMENT)

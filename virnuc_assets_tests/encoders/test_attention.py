@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from virnuc_assets.encoders import attention
-from virnuc_assets.encoders.attention import BACKENDS, Attention, choose_backend
+from virnuc_assets.encoders.attention import BACKENDS, SDPA, Attention, choose_backend
+from virnuc_assets.encoders.tiles import PLANS, make_tiles
 from virnuc_assets.errors import BackendError
 
 CPU = torch.device("cpu")
@@ -18,6 +19,8 @@ PACKS = {
     "one sequence": [384],
     "all shortest": [1] * 96,
     "any order": [5, 90, 5, 5, 1, 150],
+    "ragged end": [300, 129, 90],
+    "longest": [777, 1022, 1],
 }
 
 
@@ -55,6 +58,26 @@ def difference(backend: Attention, lengths, device, dtype, heads=4, head_dim=32,
 def test_sdpa_on_the_cpu_equals_the_reference(pack, alibi):
     backend = choose_backend("sdpa", CPU, torch.float32, needs_alibi=alibi, head_dim=32)
     assert difference(backend, PACKS[pack], CPU, torch.float32, alibi=alibi) <= 2e-6
+
+
+@pytest.mark.parametrize(("heads", "width"), [(12, 4), (12, 64), (20, 16)])
+@pytest.mark.parametrize("alibi", [False, True])
+def test_sdpa_on_the_cpu_has_the_same_bits_for_a_segment_beside_others_of_its_length(
+    heads, width, alibi
+):
+    cpu = torch.device("cpu")
+    slopes = torch.linspace(0.1, 1, heads) if alibi else None
+    generator = torch.Generator().manual_seed(0)
+    for length in range(2, 40):
+        q, k, v = torch.randn(4 * length, 3, heads, width, generator=generator).unbind(1)
+
+        def attend(first: int, last: int, length: int = length, qkv=(q, k, v)) -> torch.Tensor:
+            boundaries = np.arange(last - first + 1, dtype=np.int32) * length
+            parts = (x[first * length : last * length] for x in qkv)
+            return SDPA.varlen(*parts, SDPA.segments(boundaries, length, cpu), slopes)
+
+        alone = torch.cat([attend(number, number + 1) for number in range(4)])
+        assert torch.equal(attend(0, 4), alone), length
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -106,6 +129,11 @@ def test_a_trial_finds_a_build_without_the_kernel():
     found = attention.trial(Attention("flash-attn", "test", broken), *settings)
     assert found == "fails here with 'no kernel for heads of 48'"
     assert attention.trial(Attention("sdpa", "test", attention._sdpa), *settings) is None
+
+
+def test_the_trial_has_a_segment_for_each_plan_of_our_own_kernels():
+    boundaries = np.cumsum([0, *attention._TRIAL_LENGTHS]).astype(np.int32)
+    assert [len(tiles) > 0 for tiles in make_tiles(boundaries)] == [True] * len(PLANS)
 
 
 def test_a_backend_that_fails_its_trial_is_passed_over_and_the_failure_recorded(monkeypatch):

@@ -7,6 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from virnuc_assets.encoders import attention, loading
+from virnuc_assets.encoders.attention import Attention
 from virnuc_assets.encoders.dnabert_s import alibi_slopes, load_tokeniser
 from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
 
@@ -95,6 +97,28 @@ def test_200_sequences_in_mixed_packs_equal_the_padded_reference(
         means = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         difference = np.abs(embedded.values[rows] - means.numpy()).max()
         assert difference <= TOLERANCE
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_serves_it_with_the_same_embeddings(
+    dnabert_s_folder, sequences, mixed_lengths, monkeypatch
+):
+    # Uncompiled, FlexAttention runs on the CPU too, and holds all scores of a pack.
+    from torch.nn.attention.flex_attention import flex_attention
+
+    monkeypatch.setattr(attention, "_flex_attention", lambda: flex_attention)
+    reads = sequences(mixed_lengths(40, 1500), alphabet="ACGT")
+    settings = EncoderSettings("dnabert-s", str(dnabert_s_folder), token_budget=512)
+    expected = load_encoder(settings).embed(reads)
+
+    flex = Attention("flex", "test", attention._flex)
+    monkeypatch.setattr(loading, "choose_backend", lambda *_, **__: flex)
+    encoder = load_encoder(settings)
+    embedded = encoder.embed(reads)
+
+    assert encoder.description.attention == "flex (test)"
+    assert embedded.packs > 1
+    assert np.abs(embedded.values - expected.values).max() <= TOLERANCE
 
 
 def test_slopes_of_twelve_heads_and_of_powers_of_two():

@@ -1,6 +1,7 @@
 """What an embedding may depend on: the sequence and the settings, and nothing around it."""
 
 import dataclasses
+import gc
 import subprocess
 import sys
 
@@ -12,11 +13,18 @@ from safetensors.torch import load_file, save_file
 from virnuc_assets.demo.models import LABEL, MODELS
 from virnuc_assets.encoders.attention import BACKENDS
 from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
-from virnuc_assets.errors import BackendError, SequenceError
+from virnuc_assets.encoders.loading import full_pack
+from virnuc_assets.errors import BackendError, DeviceMemoryError, SequenceError
 
 ENCODERS = {"esm2": "ACDEFGHIKLMNPQRSTVWY", "dnabert-s": "ACGT"}
 BUDGETS = [1024, 2048, 4096, 5000]
 each_encoder = pytest.mark.parametrize("name", ENCODERS)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    """Token budgets are remembered for this test alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -79,7 +87,7 @@ def test_equal_sequences_are_equal_and_different_ones_differ(name, demo_encoder,
 def test_no_sequences_give_no_rows(name, demo_encoder):
     embedded = demo_encoder(name).embed([])
     assert embedded.values.shape == (0, {"esm2": 64, "dnabert-s": 48}[name])
-    assert (embedded.packs, embedded.tokens, embedded.slots) == (0, 0, 0)
+    assert (embedded.tokens, embedded.slots) == (0, 0)
 
 
 @each_encoder
@@ -123,10 +131,72 @@ def test_dna_is_cut_to_512_tokens_with_its_special_tokens(demo_encoder, sequence
 @each_encoder
 def test_counts_add_up(name, demo_encoder, batch):
     embedded = demo_encoder(name, token_budget=1024).embed(batch(name))
-    assert embedded.slots == 1024 * embedded.packs
+    assert embedded.slots % 1024 == 0
     assert 0.5 < embedded.tokens / embedded.slots <= 1
     assert embedded.redone_in_float32 == 0
     assert embedded.values.dtype == np.float32
+    assert (embedded.busy_seconds, embedded.peak_memory_bytes) == (0, 0)
+
+
+@each_encoder
+def test_batches_share_packs_and_change_no_bit(name, demo_encoder, batch):
+    encoder, inputs = demo_encoder(name, token_budget=1024), batch(name)
+    model = Recording(encoder._loaded.model)
+    encoder._loaded = dataclasses.replace(encoder._loaded, model=model)
+    whole = encoder.embed(inputs)
+    packs_of_the_whole = len(model.packs)
+    model.packs.clear()
+    batches = [inputs[start : start + 7] for start in range(0, len(inputs), 7)]
+
+    parts = list(encoder.compute(encoder.prepare(part) for part in batches))
+
+    assert np.array_equal(np.concatenate([part.values for part in parts]), whole.values)
+    assert len(model.packs) <= packs_of_the_whole + 2
+    assert sum(part.tokens for part in parts) == whole.tokens
+    assert all(part.tokens <= part.slots for part in parts)
+
+
+def test_what_is_under_way_is_finished_while_the_next_batch_is_not_ready(demo_encoder, sequences):
+    encoder = demo_encoder("esm2")
+    done: list[int] = []
+
+    def batches():
+        yield encoder.prepare(sequences([30]))
+        yield None
+        done.append(len(embedded))
+        yield encoder.prepare(sequences([30]))
+
+    embedded: list = []
+    for one in encoder.compute(batches()):
+        embedded.append(one)
+    assert done == [1]
+    assert len(embedded) == 2
+
+
+def test_a_bad_sequence_in_a_shared_pack_spares_the_batch_before(demo_with, sequences):
+    from virnuc_assets.encoders import alphabet
+
+    def spoil(embedding: torch.Tensor) -> torch.Tensor:
+        embedding[alphabet.TOKENS.index("W")] = torch.inf
+        return embedding
+
+    folder = demo_with("embeddings.word_embeddings.weight", spoil)
+    encoder = load_encoder(EncoderSettings("esm2", folder))
+    batches = [sequences([40], alphabet="ACDEFG"), ["ACDEFG", "ACWCA"], ["ACD"]]
+    results = encoder.compute(encoder.prepare(batch) for batch in batches)
+
+    assert np.isfinite(next(results).values).all()
+    with pytest.raises(SequenceError, match="row 1 cannot be embedded"):
+        next(results)
+
+
+@each_encoder
+def test_flops_are_those_of_the_sequences_whatever_the_packs(name, demo_encoder, batch):
+    encoder, inputs = demo_encoder(name, token_budget=1024), batch(name)
+    together = encoder.embed(inputs).flops
+    assert together == pytest.approx(
+        sum(encoder.embed([one]).flops for one in inputs[:40]) + encoder.embed(inputs[40:]).flops
+    )
 
 
 @each_encoder
@@ -192,6 +262,76 @@ def test_a_neighbour_that_overflows_changes_no_bit_of_the_others(demo_with, sequ
     assert np.array_equal(beside.values[:3], alone.values)
 
 
+class Recording:
+    """A model that keeps the packs it is given."""
+
+    def __init__(self, model) -> None:
+        self.model, self.device = model, model.device
+        self.packs: list = []
+
+    def means(self, pack) -> torch.Tensor:
+        self.packs.append(pack)
+        return self.model.means(pack)
+
+
+def test_only_what_overflowed_is_computed_again_in_packs_of_one_shape(demo_with, sequences):
+    from virnuc_assets.encoders import alphabet
+
+    def enlarge(embedding: torch.Tensor) -> torch.Tensor:
+        embedding[alphabet.TOKENS.index("W")] *= 1e6
+        return embedding
+
+    folder = demo_with("embeddings.word_embeddings.weight", enlarge)
+    settings = EncoderSettings("esm2", folder, dtype="float16", token_budget=4096)
+    encoder = load_encoder(settings)
+    in_float32 = Recording(encoder._loaded.in_float32())
+    encoder._loaded = dataclasses.replace(encoder._loaded, in_float32=lambda: in_float32)
+    proteins = sequences([40, 50, 60, 70] * 8, alphabet="ACDEFG")
+    proteins[5], proteins[20] = "ACWCA", proteins[20] + "W"
+
+    embedded = encoder.embed(proteins)
+
+    assert embedded.redone_in_float32 == 2
+    (pack,) = in_float32.packs
+    assert (len(pack.items), pack.real_tokens) == (2, 7 + len(proteins[20]) + 2)
+    assert len(pack.tokens) == 1024
+    full = load_encoder(dataclasses.replace(settings, dtype="float32")).embed(proteins).values
+    assert np.array_equal(embedded.values[[5, 20]], full[[5, 20]])
+
+
+def test_a_full_memory_while_computing_names_the_device_the_budget_and_the_remedy(demo_encoder):
+    def full(*_: object) -> torch.Tensor:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    encoder = demo_encoder("esm2")
+    model = dataclasses.replace(encoder._loaded.model, forward=full)
+    encoder._loaded = dataclasses.replace(encoder._loaded, model=model)
+    with pytest.raises(
+        DeviceMemoryError, match=r"CPU: ran out of memory at a token budget of 4096; set a smaller"
+    ):
+        encoder.embed(["ACDE"])
+
+
+def test_other_errors_of_the_device_keep_their_trace(demo_encoder):
+    def broken(*_: object) -> torch.Tensor:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    encoder = demo_encoder("esm2")
+    model = dataclasses.replace(encoder._loaded.model, forward=broken)
+    encoder._loaded = dataclasses.replace(encoder._loaded, model=model)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        encoder.embed(["ACDE"])
+
+
+@pytest.mark.parametrize("budget", [1024, 1056, 4096])
+def test_the_pack_that_memory_is_tried_with_is_full_of_longest_sequences(budget, demo_encoder):
+    loaded = demo_encoder("esm2")._loaded
+    pack = full_pack(loaded.config, loaded.frame, budget, 1024)
+    assert pack.real_tokens == len(pack.tokens) == budget
+    assert pack.max_seqlen == 1024
+    assert torch.isfinite(loaded.model.means(pack)).all()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_a_sequence_that_is_not_finite_in_float32_is_named_by_its_row(dtype, demo_with, sequences):
     from virnuc_assets.encoders import alphabet
@@ -214,11 +354,24 @@ def test_an_encoder_describes_itself(demo_encoder):
     assert description.label == LABEL
     assert (description.dim, description.layers, description.device) == (64, 2, "CPU")
     assert description.attention.startswith("sdpa (auto")
-    assert description.engine == "plain (attention is sdpa)"
-    assert description.token_budget == 4096
+    assert description.engine == "plain (attention is sdpa), products by oneDNN"
+    assert (description.token_budget, description.token_budget_reason) == (4096, "the default")
+    assert description.gemm_flops_per_second is None
     assert len(description.weights_digest) == len(description.encoder_digest) == 64
     state = load_file(MODELS / "esm2" / "model.safetensors")
     assert description.parameters == sum(tensor.numel() for tensor in state.values())
+
+
+def test_products_by_pytorch_on_the_cpu_are_recorded_with_the_reason(
+    demo_encoder, sequences, monkeypatch
+):
+    proteins = sequences([30, 200])
+    expected = demo_encoder("esm2").embed(proteins).values
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    encoder = demo_encoder("esm2")
+    reason = "products by PyTorch (this build of PyTorch has no oneDNN)"
+    assert encoder.description.engine == f"plain (attention is sdpa), {reason}"
+    np.testing.assert_allclose(encoder.embed(proteins).values, expected, atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +456,7 @@ def test_on_the_gpu_fused_layers_serve_and_agree_with_plain_ones_in_float32(
     encoder, inputs = load_encoder(settings), batch(name)
     assert encoder.description.engine == "fused"
     full = load_encoder(dataclasses.replace(settings, dtype="float32"))
-    assert full.description.engine == "plain (attention is sdpa)"
+    assert full.description.engine == "plain (attention is sdpa), products by PyTorch"
     found = cosines(encoder.embed(inputs).values, full.embed(inputs).values)
     assert found.min() > {"float16": 0.9999, "bfloat16": 0.999}[dtype]
 
@@ -331,6 +484,8 @@ def test_on_the_gpu_fp8_says_how_far_it_is_from_float32_and_stops_if_too_far(wid
     found = cosines(embedded.values, full.values)
     assert found.min() > 0.99
     assert embedded.agreement is not None
+    assert embedded.agreement.centred_median is not None
+    assert embedded.agreement.centred_median < embedded.agreement.quantile(0.5)
     assert len(embedded.agreement.cosines) == 32
     assert found.min() - 1e-6 <= embedded.agreement.minimum < embedded.agreement.quantile(0.5) < 1
     with pytest.raises(BackendError, match=r"cosine to float32 is 0\.99\d+, under 1.0; use"):
@@ -343,3 +498,38 @@ def test_on_the_gpu_fp8_is_for_esm2_alone(wide_models):
     settings = EncoderSettings("dnabert-s", str(wide_models["dnabert-s"]), "cuda", "fp8")
     with pytest.raises(BackendError, match="only ESM-2 has it"):
         load_encoder(settings)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_the_gpu_a_budget_that_memory_does_not_hold_is_halved_said_and_remembered(
+    wide_models, sequences, tmp_path, caplog
+):
+    settings = EncoderSettings("esm2", str(wide_models["esm2"]), "cuda", "float16")
+    inputs = sequences([500] * 34)
+    encoder = load_encoder(settings)
+    assert (encoder.description.token_budget, encoder.description.token_budget_reason) == (
+        16896,
+        "the default",
+    )
+    assert encoder.description.gemm_flops_per_second > 1e12
+    expected = encoder.embed(inputs)
+    assert expected.peak_memory_bytes > 16896 * 1024 * 2
+    (tmp_path / "cache" / "virnuc" / "token-budgets.json").unlink()
+    del encoder
+    torch.cuda.empty_cache()
+    total = torch.cuda.mem_get_info()[1]
+    torch.cuda.set_per_process_memory_fraction(0.75 * expected.peak_memory_bytes / total)
+    try:
+        with pytest.raises(DeviceMemoryError, match="out of memory at a token budget of 16896"):
+            load_encoder(dataclasses.replace(settings, token_budget=16896)).embed(inputs)
+        gc.collect()  # the trace holds on to what was computed
+        fitted = load_encoder(settings)
+        assert fitted.description.token_budget in (8448, 4224, 2112)
+        assert fitted.description.token_budget_reason.startswith("16896 did not fit in ")
+        assert f"token budget {fitted.description.token_budget} (16896 did not" in caplog.text
+        assert cosines(fitted.embed(inputs).values, expected.values).min() > 0.9999
+        again = load_encoder(settings)
+        assert again.description.token_budget == fitted.description.token_budget
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)

@@ -22,6 +22,7 @@ def _layer_norm(
     tokens,
     width,
     eps,
+    WRITE_BACK: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -35,6 +36,8 @@ def _layer_norm(
         row = tl.program_id(0).to(tl.int64) * ROWS + i
         here = inside & (row < tokens)
         x = tl.load(x_ptr + row * width + column, mask=here, other=0.0).to(tl.float32) + offset
+        if WRITE_BACK:
+            tl.store(x_ptr + row * width + column, x, mask=here)
         mean = tl.sum(x, axis=0) / width
         centred = tl.where(inside, x - mean, 0.0)
         variance = tl.sum(centred * centred, axis=0) / width
@@ -53,21 +56,23 @@ def layer_norm(
     eps: float,
     affine: tuple[Tensor, Tensor] | None = None,
     out: Tensor | None = None,
+    write_back: bool = False,
 ) -> Tensor:
     """Layer norm of the rows of `x` (T, d) + `offset` (d,), float32; `out` may be `x`.
 
     `affine`: weight and bias (d,), float32, for a norm that has not been folded into what follows.
+    `write_back`: let `x` be the sum from now on, where `out` is another.
     """
     y = torch.empty_like(x) if out is None else out
-    _launch(x, offset, eps, affine or (None, None), y, None)
+    _launch(x, offset, eps, affine or (None, None), y, None, write_back)
     return y
 
 
-def layer_norm_float8(x: Tensor, offset: Tensor, eps: float) -> Float8:
+def layer_norm_float8(x: Tensor, offset: Tensor, eps: float, write_back: bool = False) -> Float8:
     """`layer_norm` with its result as e4m3."""
     y = torch.empty_like(x, dtype=torch.float8_e4m3fn)
     scales = torch.empty(len(x), 1, device=x.device, dtype=torch.float32)
-    _launch(x, offset, eps, (None, None), y, scales)
+    _launch(x, offset, eps, (None, None), y, scales, write_back)
     return Float8(y, scales)
 
 
@@ -78,12 +83,14 @@ def _launch(
     affine: tuple[Tensor, Tensor] | tuple[None, None],
     y: Tensor,
     scales: Tensor | None,
+    write_back: bool,
 ) -> None:
     tokens, width = x.shape
     # Weights are read once for several short rows; a long row keeps a program busy by itself.
     rows = 4 if width <= 1024 else 1
     _layer_norm[(triton.cdiv(tokens, rows),)](
         *(x, offset, *affine, y, scales, tokens, width, eps),
+        WRITE_BACK=write_back,
         ROWS=rows,
         BLOCK=triton.next_power_of_2(width),
         num_warps=4,

@@ -1,0 +1,105 @@
+"""Batches and packs on their way through the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from virnuc_assets.encoders.pack_stream import Share
+from virnuc_assets.encoders.packed_model import PackedModel
+from virnuc_assets.encoders.packing import SPECIAL_TOKENS, Items, Pack
+from virnuc_assets.errors import SequenceError
+
+
+class Batch:
+    """A batch that has begun.
+
+    `values` (m, dim): the means of its items that have arrived; `items_left`: how many have not.
+    `slots`, `busy_seconds`, `starved_seconds`: of the packs it was in, its share by tokens.
+    `error`: what is wrong with one of its items.
+    """
+
+    def __init__(self, items: Items, dim: int) -> None:
+        self.items = items
+        self.values = np.empty((len(items), dim), dtype=np.float32)
+        self.items_left = len(items)
+        self.slots = 0
+        self.redone = 0
+        self.busy_seconds = self.starved_seconds = 0.0
+        self.error: SequenceError | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Slots that its items take, special tokens included."""
+        return int((self.items.lengths + SPECIAL_TOKENS).sum())
+
+    def take(self, share: Share[Batch], launched: Launched, means: np.ndarray) -> None:
+        """Note what the items of a `share` came out as, and its part in what the pack cost."""
+        self.values[share.items] = means[share.places]
+        self.items_left -= len(share.items)
+        pack = launched.pack
+        tokens = int((self.items.lengths[share.items] + SPECIAL_TOKENS).sum())
+        self.slots += -(-len(pack.tokens) * tokens // pack.real_tokens)
+        self.busy_seconds += launched.busy_seconds * tokens / pack.real_tokens
+        self.starved_seconds += launched.starved_seconds * tokens / pack.real_tokens
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A pack whose means (items, dim) are on their way to the host.
+
+    `before`: when the device was done with the pack before; `begin` and `end`: when it began this
+    one's first kernel and was done with its last; `copied`: when the means had arrived. None where
+    there is no device to wait for.
+    """
+
+    pack: Pack
+    means: Tensor
+    finite: Tensor
+    before: torch.cuda.Event | None = None
+    begin: torch.cuda.Event | None = None
+    end: torch.cuda.Event | None = None
+    copied: torch.cuda.Event | None = None
+
+    def wait(self) -> np.ndarray:
+        """The means, once they have arrived."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        return self.means.numpy()
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the device computed, once the means have arrived."""
+        if self.begin is None or self.end is None:
+            return 0.0
+        return float(self.begin.elapsed_time(self.end)) / 1000
+
+    @property
+    def starved_seconds(self) -> float:
+        """How long the device had had nothing to do before."""
+        if self.before is None or self.begin is None:
+            return 0.0
+        return float(self.before.elapsed_time(self.begin)) / 1000
+
+
+@torch.inference_mode()
+def launch(model: PackedModel, pack: Pack, after: Launched | None = None) -> Launched:
+    """Begin `pack` on the model's device without waiting; `after`: the pack that ran before."""
+    if model.device.type != "cuda":
+        means = model.means(pack)
+        return Launched(pack, means, torch.isfinite(means).all())
+    # Into pinned memory; the events say when what is done.
+    # Events and kernels go to the stream of the device that is the current one.
+    with torch.cuda.device(model.device):
+        begin, end, copied = (torch.cuda.Event(enable_timing=True) for _ in range(3))
+        begin.record()
+        means = model.means(pack)
+        finite = torch.isfinite(means).all()
+        end.record()
+        on_host = means.to("cpu", non_blocking=True), finite.to("cpu", non_blocking=True)
+        copied.record()
+    before = None if after is None else after.end
+    return Launched(pack, *on_host, before, begin, end, copied)
