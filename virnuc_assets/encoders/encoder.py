@@ -83,8 +83,9 @@ class Embedded:
     sequence or around it. `slots`: of the packs they were in, their share. `truncated`,
     `windowed`: sequences over the model's limit. `redone_in_float32`: sequences, or windows of one,
     that overflowed in half precision. `flops`: the model's arithmetic on these tokens
-    (`arithmetic.flops`), padding and what was done again or to compare left out. `busy_seconds`, `starved_seconds`: how long a CUDA
-    device computed, and how long it had nothing to do before a pack (0 elsewhere).
+    (`arithmetic.flops`), padding and what was done again or to compare left out. `busy_seconds`,
+    `starved_seconds`: how long a CUDA device computed, and how long it had nothing to do before a
+    pack (0 elsewhere).
     `peak_memory_bytes`: the most that this process has held on a CUDA device since the encoder was
     loaded (0 elsewhere). `agreement`: with float32 on a sample of these very sequences or windows,
     in fp8 or where it is asked for.

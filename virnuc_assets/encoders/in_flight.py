@@ -10,7 +10,7 @@ from torch import Tensor
 
 from virnuc_assets.encoders.pack_stream import Share
 from virnuc_assets.encoders.packed_model import PackedModel
-from virnuc_assets.encoders.packing import SPECIAL_TOKENS, Items, Pack
+from virnuc_assets.encoders.packing import SPECIAL_TOKENS, Items, Pack, without_padding
 from virnuc_assets.errors import SequenceError
 
 
@@ -88,6 +88,8 @@ class Launched:
 @torch.inference_mode()
 def launch(model: PackedModel, pack: Pack, after: Launched | None = None) -> Launched:
     """Begin `pack` on the model's device without waiting; `after`: the pack that ran before."""
+    if model.any_shape:
+        pack = without_padding(pack)
     if model.device.type != "cuda":
         means = model.means(pack)
         return Launched(pack, means, torch.isfinite(means).all())

@@ -26,6 +26,8 @@ class PackedModel:
     `forward` maps tokens (T,), positions (T,) and segments to representations (T, dim).
     `pooling_margin`: tokens left out of the mean at either end of an item. `pool`: as
     `pooling.segment_means`. `products`: what computes the linear layers, and why, in words.
+    `any_shape`: a token's bits do not depend on how many rows a product has, so that padding can be
+    left out.
     """
 
     forward: Forward
@@ -34,6 +36,7 @@ class PackedModel:
     pooling_margin: int
     pool: Pool = pooling.segment_means
     products: str = "products by PyTorch"
+    any_shape: bool = False
 
     def means(self, pack: Pack) -> Tensor:
         """Mean of each item of `pack`, shape (items, dim), float32, on the device."""
@@ -65,4 +68,11 @@ def load_model(
         return PackedModel(module, attention, device, pooling_margin)
     obstacle = lay_out_linears(module, dtype)
     products = "products by oneDNN" if obstacle is None else f"products by PyTorch ({obstacle})"
-    return PackedModel(module, attention, device, pooling_margin, products=products)
+    return PackedModel(
+        module,
+        attention,
+        device,
+        pooling_margin,
+        products=products,
+        any_shape=obstacle is None,
+    )

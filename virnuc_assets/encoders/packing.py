@@ -6,7 +6,7 @@ not depend on the items beside it; packing decides speed alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -153,4 +153,17 @@ def fill_pack(items: Items, chosen: np.ndarray, frame: Frame, budget: int) -> Pa
         chosen,
         int(segments.max()),
         real_tokens,
+    )
+
+
+def without_padding(pack: Pack) -> Pack:
+    """`pack` cut to its items' slots."""
+    slots, segments = pack.real_tokens, len(pack.items)
+    cu_seqlens = pack.cu_seqlens[: segments + 1]
+    return replace(
+        pack,
+        tokens=pack.tokens[:slots],
+        positions=pack.positions[:slots],
+        cu_seqlens=cu_seqlens,
+        max_seqlen=int(np.diff(cu_seqlens).max()),
     )

@@ -131,8 +131,8 @@ def test_dna_is_cut_to_512_tokens_with_its_special_tokens(demo_encoder, sequence
 @each_encoder
 def test_counts_add_up(name, demo_encoder, batch):
     embedded = demo_encoder(name, token_budget=1024).embed(batch(name))
-    assert embedded.slots % 1024 == 0
-    assert 0.5 < embedded.tokens / embedded.slots <= 1
+    # Products by oneDNN need no padding.
+    assert embedded.tokens == embedded.slots
     assert embedded.redone_in_float32 == 0
     assert embedded.values.dtype == np.float32
     assert (embedded.busy_seconds, embedded.peak_memory_bytes) == (0, 0)
@@ -266,7 +266,7 @@ class Recording:
     """A model that keeps the packs it is given."""
 
     def __init__(self, model) -> None:
-        self.model, self.device = model, model.device
+        self.model, self.device, self.any_shape = model, model.device, False
         self.packs: list = []
 
     def means(self, pack) -> torch.Tensor:

@@ -9,6 +9,7 @@ from virnuc_assets.encoders.packing import (
     cut_items,
     first_fit_decreasing,
     make_packs,
+    without_padding,
 )
 
 FRAME = Frame(first=101, last=102, padding=103)
@@ -68,6 +69,17 @@ def test_each_segment_is_its_item_in_its_frame_and_the_rest_is_padding(lengths, 
             assert pack.positions[segment].tolist() == list(range(len(content) + 2))
         assert (pack.tokens[pack.real_tokens :] == FRAME.padding).all()
         assert pack.cu_seqlens[len(pack.items)] == pack.real_tokens
+
+
+@given(st.lists(st.integers(1, 62), min_size=1, max_size=60), st.integers(64, 400))
+def test_a_pack_without_padding_holds_the_same_items(lengths, budget):
+    for pack in make_packs(items_of(lengths), FRAME, budget):
+        cut = without_padding(pack)
+        assert np.array_equal(cut.tokens, pack.tokens[: pack.real_tokens])
+        assert np.array_equal(cut.positions, pack.positions[: pack.real_tokens])
+        assert np.array_equal(cut.cu_seqlens, pack.cu_seqlens[: len(pack.items) + 1])
+        assert cut.cu_seqlens[-1] == cut.real_tokens == pack.real_tokens
+        assert cut.max_seqlen == np.diff(cut.cu_seqlens).max()
 
 
 def test_no_sequences_make_no_packs():
