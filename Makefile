@@ -5,8 +5,9 @@ export DAGSTER_HOME := $(CURDIR)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
 FUZZ_SECONDS ?= 1800
+FAULTS ?= 200
 
-.PHONY: demo test check fuzz ui clean
+.PHONY: demo test check fuzz faults ui clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/installed ## materialise the bundled sample through the assets and show its calls
@@ -26,6 +27,9 @@ check: .venv/installed ## formatting, lint, types, layers, definitions
 
 fuzz: .venv/installed ## fuzz the front end; an input that fails is left as a test
 	@$(BIN)/python -m virnuc_assets_tests.fuzz.run --seconds $(FUZZ_SECONDS)
+
+faults: .venv/installed ## end embedding runs in random ways; each must end as if nothing had happened
+	@$(BIN)/python -m virnuc_assets_tests.faults.run --faults $(FAULTS) --log benchmarks/results/faults.log
 
 ui: .venv/installed ## webserver and daemon on http://127.0.0.1:3000
 	@mkdir -p data

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from gpu_timing import gemm_ceiling, machine, packs_of, print_table, timed, write_json
+from gpu_timing import ceiling, machine, packs_of, print_table, timed, write_json
 from torch import Tensor
 
 from virnuc_assets.encoders import pooling
@@ -56,7 +56,6 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     """All rates, their ratios, and the agreement with float32."""
     state = random_state()
     half = {name: tensor.half() for name, tensor in state.items()}
-    weights = [t for name, t in half.items() if t.dim() == 2 and name.startswith("layers.")]
     seconds = options.seconds
     print(machine(), flush=True)
 
@@ -66,14 +65,14 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     rates: dict[str, dict[str, float | None]] = {}
     ceilings: dict[int, list[float]] = {}
     for budget in (options.token_budget, 2 * options.token_budget):
-        before = gemm_ceiling(weights, budget, 2 * seconds)
+        before = ceiling(CONFIG, budget, 2 * seconds)
         model = engine(state)
         rates[f"ours, float16, packs of {budget}"] = each_length(
             lambda length, model=model, budget=budget: packed_rate(
                 model.means, length, budget, seconds
             )
         )
-        ceilings[budget] = [before, gemm_ceiling(weights, budget, 2 * seconds)]
+        ceilings[budget] = [before, ceiling(CONFIG, budget, 2 * seconds)]
     for compiled in (False, True):
         name = "compiled" if compiled else "eager"
         rates[f"packed, flash-attn, {name}"] = each_length(

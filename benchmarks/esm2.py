@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from gpu_timing import (
-    gemm_ceiling,
+    ceiling,
     machine,
     packs_of,
     padded_batches,
@@ -71,13 +71,8 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     rates: dict[str, dict[str, float | None]] = {}
     print(machine(), flush=True)
 
-    weights = [t for name, t in state.items() if t.dim() == 2 and name.startswith("layers.")]
     budget = options.token_budget
-
-    def ceiling() -> float:
-        return gemm_ceiling(weights, budget, 2 * options.seconds)
-
-    first = ceiling()
+    first = ceiling(config, budget, 2 * options.seconds)
     for name, dtype, slots_of_a_pack in (
         ("ours, float16", "float16", budget),
         ("ours, float16, double budget", "float16", 2 * budget),
@@ -89,7 +84,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
             for mix, slots in lengths.items()
         }
         print(name, rates[name], flush=True)
-    second = ceiling()
+    second = ceiling(config, budget, 2 * options.seconds)
     for name, peer in PEERS.items():
         try:
             rates[name] = peer(config, state, lengths, options)
@@ -98,7 +93,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         gc.collect()
         torch.cuda.empty_cache()
         print(name, rates.get(name), flush=True)
-    ceilings = [first, second, ceiling()]
+    ceilings = [first, second, ceiling(config, budget, 2 * options.seconds)]
     mean = float(np.mean(ceilings))
     rates["GEMM ceiling, float16"] = dict.fromkeys(lengths, mean)
     ratios = {

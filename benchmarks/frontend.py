@@ -10,8 +10,10 @@ Simulates the files, then measures on each, with one core and with two:
 (c) floor: reading the file through the decompressor and writing as many bytes as an index holds,
     synchronised to disk as an index is.
 
-Every measurement runs in a process of its own, bound to its cores; each is repeated and the median
-is kept. Needs the extra `bench`.
+Every measurement runs in a process of its own, bound to its cores; on each line of the table the
+peer and ours take turns, and the median of the repeats is kept. Where a machine is shared, seconds
+of a clock tell as much of the others: columns with "cpu" count the processor's time that a process
+used itself, in all its threads. Needs the extra `bench`.
 
     python benchmarks/frontend.py --output benchmarks/results/frontend.json
     python benchmarks/frontend.py --scaling --output benchmarks/results/frontend-scaling.json
@@ -70,33 +72,33 @@ def compare(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
     reads, contigs = folder / "reads.fa", folder / "contigs.fa"
     simulate(reads, options.reads, READ_LENGTH)
     simulate(contigs, options.contigs, 1_000_000)
-    rows = []
-    for path, lengths in ((reads, (300,)), (contigs, (300, 500))):
+    rows: list[dict[str, object]] = []
+    files = ((reads, (300,), options.reads), (contigs, (300, 500), options.contigs))
+    for path, lengths in ((path, lengths) for path, lengths, records in files if records):
         packed = path.with_suffix(".fa.gz")
         with packed.open("wb") as output:
             subprocess.run(["gzip", "-6", "--stdout", str(path)], stdout=output, check=True)
         for chunk_length in lengths:
-            count = PEER_RECORDS[path.stem]
-            peer = measured(1, options.repeats, "peer", path, chunk_length, count, "")
-            early = measured(1, options.repeats, "peer", path, chunk_length, count, "early")
-            peer["early_translate_s"] = early["translate_s"]
-            peer["early_whole_s"] = early["whole_s"]
             for file in (path, packed):
                 for cores in (1, 2):
-                    rows.append(row(file, chunk_length, cores, peer, options.repeats))
+                    rows.append(row(file, path, chunk_length, cores, options.repeats))
                     show(rows[-1], len(rows) == 1)
     return rows
 
 
-def row(
-    path: Path, chunk_length: int, cores: int, peer: dict[str, float], repeats: int
-) -> dict[str, object]:
+def row(path: Path, plain: Path, chunk_length: int, cores: int, repeats: int) -> dict[str, object]:
     """One line of the table."""
     index = path.parent / "index"
-    ours = measured(cores, repeats, "index", path, chunk_length, index)
-    parts = measured(1, repeats, "translate", path, chunk_length)
+    count = PEER_RECORDS[plain.stem]
+    peer, early, ours, parts, command = in_turn(
+        repeats,
+        (1, "peer", plain, chunk_length, count, ""),
+        (1, "peer", plain, chunk_length, count, "early"),
+        (cores, "index", path, chunk_length, index),
+        (1, "translate", path, chunk_length),
+        (cores, "command", path, chunk_length, index),
+    )
     floor = measured(cores, repeats, "floor", path, int(ours["output_bytes"]), path.parent / "out")
-    command = measured(cores, repeats, "command", path, chunk_length, index)
     chunks = ours["chunks"]
     text = parts["text_bytes"]
     return {
@@ -114,13 +116,16 @@ def row(
         "translate_over_peer": chunks / parts["translate_s"] * peer["translate_s"] / peer["chunks"],
         "translate_over_early_peer": chunks
         / parts["translate_s"]
-        * peer["early_translate_s"]
+        * early["translate_s"]
         / peer["chunks"],
         "index_s": ours["wall_s"],
         "index_chunks_per_s": chunks / ours["wall_s"],
         "index_gb_per_s": text / ours["wall_s"] / 1e9,
         "index_over_peer": chunks / ours["wall_s"] * peer["whole_s"] / peer["chunks"],
-        "index_over_early_peer": chunks / ours["wall_s"] * peer["early_whole_s"] / peer["chunks"],
+        "index_over_early_peer": chunks / ours["wall_s"] * early["whole_s"] / peer["chunks"],
+        "index_cpu_s": ours["cpu_s"],
+        "index_over_peer_cpu": chunks / ours["cpu_s"] * peer["cpu_s"] / peer["chunks"],
+        "index_over_early_peer_cpu": chunks / ours["cpu_s"] * early["cpu_s"] / peer["chunks"],
         "floor_s": floor["wall_s"],
         "index_over_floor": ours["wall_s"] / floor["wall_s"],
         "command_s": command["wall_s"],
@@ -168,18 +173,32 @@ def scaling(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
 
 def measured(cores: int, repeats: int, what: str, *arguments: object) -> dict[str, float]:
     """Medians of a measurement in processes of their own, on the first `cores` cores."""
-    call = [sys.executable, __file__, "--measure", what, *map(str, arguments)]
-    allowed = sorted(os.sched_getaffinity(0))[:cores]
-    results = []
+    return in_turn(repeats, (cores, what, *arguments))[0]
+
+
+def in_turn(repeats: int, *calls: tuple[object, ...]) -> list[dict[str, float]]:
+    """Medians of several measurements (cores, what, arguments), which take turns."""
+    results: list[list[dict[str, float]]] = [[] for _ in calls]
     for _ in range(repeats):
-        done = subprocess.run(
-            call,
-            stdout=subprocess.PIPE,
-            check=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, allowed),
-        )
-        results.append(json.loads(done.stdout.splitlines()[-1]))
-    return {key: statistics.median(result[key] for result in results) for key in results[0]}
+        for (cores, *call), found in zip(calls, results, strict=True):
+            found.append(measure(int(str(cores)), *map(str, call)))
+    return [
+        {key: statistics.median(result[key] for result in found) for key in found[0]}
+        for found in results
+    ]
+
+
+def measure(cores: int, *call: str) -> dict[str, float]:
+    """One measurement in a process of its own, on the first `cores` cores."""
+    allowed = sorted(os.sched_getaffinity(0))[:cores]
+    done = subprocess.run(
+        [sys.executable, __file__, "--measure", *call],
+        stdout=subprocess.PIPE,
+        check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, allowed),
+    )
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def measure_index(path: str, chunk_length: str, directory: str) -> dict[str, float]:
@@ -190,13 +209,14 @@ def measure_index(path: str, chunk_length: str, directory: str) -> dict[str, flo
         warm = Path(folder) / "warm.fa"
         simulate(warm, 2000, READ_LENGTH)
         build_index(warm, Path(folder) / "index", 300, tool_version="benchmark")
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     manifest = build_index(Path(path), Path(directory), int(chunk_length), tool_version="benchmark")
-    wall = time.perf_counter() - began
+    wall, cpu = time.perf_counter() - began, time.process_time() - used
     output = sum(file.stat().st_size for file in Path(directory).iterdir())
     shutil.rmtree(directory)
     return {
         "wall_s": wall,
+        "cpu_s": cpu,
         "chunks": manifest.chunks,
         "frames": manifest.frames,
         "output_bytes": output,
@@ -328,7 +348,7 @@ def measure_peer(path: str, chunk_length: str, records: str, early: str) -> dict
 
     from Bio import SeqIO
 
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     spent, chunks, frames = 0.0, 0, []
     for record in islice(SeqIO.parse(path, "fasta"), int(records)):
         sequence = str(record.seq).upper()
@@ -349,6 +369,7 @@ def measure_peer(path: str, chunk_length: str, records: str, early: str) -> dict
                 file.write(f"{name}\t{tables[0][nucleotides]}\t{tables[1][protein]}\n")
     return {
         "whole_s": time.perf_counter() - began,
+        "cpu_s": time.process_time() - used,
         "translate_s": spent,
         "chunks": chunks,
         "frames": len(frames),

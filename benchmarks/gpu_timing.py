@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
+from virnuc_assets.encoders.arithmetic import Config, flops_of_a_token
+from virnuc_assets.encoders.ceiling import gemm_ceiling
 from virnuc_assets.encoders.packing import Frame, Items, Pack, make_packs
 
 PACKAGES = ("torch", "triton", "transformers", "flash-attn", "fair-esm", "esm-efficient")
@@ -31,22 +31,11 @@ def timed(run: Callable[[], object], seconds: float) -> float:
     return (time.perf_counter() - began) / repetitions
 
 
-def gemm_ceiling(weights: Sequence[Tensor], tokens: int, seconds: float) -> float:
-    """Tokens a second if a model were nothing but its products, one after another.
-
-    `weights`: of all linear layers (n, k), in order. Inputs are random, each of its own layer's
-    width.
-    """
-    widths = {weight.shape[1] for weight in weights}
-    inputs = {
-        width: torch.randn(tokens, width, device="cuda").to(weights[0].dtype) for width in widths
-    }
-
-    def run() -> None:
-        for weight in weights:
-            F.linear(inputs[weight.shape[1]], weight)
-
-    return tokens / timed(run, seconds)
+def ceiling(config: Config, tokens: int, seconds: float) -> float:
+    """Tokens a second if a model were nothing but its float16 products, `tokens` at once."""
+    found = gemm_ceiling(config, torch.device("cuda"), torch.float16, tokens, seconds)
+    assert found is not None
+    return found / flops_of_a_token(config)
 
 
 def packs_of(

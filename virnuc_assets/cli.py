@@ -9,6 +9,7 @@ What only some commands need is imported by these: the shell answers at once.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
 from pathlib import Path
@@ -154,8 +155,7 @@ def embed(
     facts = shard.metadata
     console.result(
         f"{output}: {records} records, {facts['rows']} unique sequences, {facts['tokens']} tokens, "
-        f"packing efficiency {facts['packing_efficiency']:.3f}, {facts['dtype']}, "
-        f"{facts['attention']} on {facts['device']}"
+        f"{facts['dtype']}, {facts['attention']} on {facts['device']}"
     )
     console.result(f"model: {facts['model']}")
     if "float32_cosine_min" in facts:
@@ -196,6 +196,37 @@ def predict(
         where = f"; see {listed}" if listed.exists() else ""
         console.say(f"{bad} of {len(fasta)} files failed{where}")
         raise typer.Exit(1 if bad == len(fasta) else 2)
+
+
+@app.command()
+def inspect(
+    files: Annotated[
+        list[Path], typer.Argument(help="Files or folders that virnuc wrote.", metavar="FILE...")
+    ],
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Hash and read all contents, not only what is said.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what files are, where they came from, and whether they are whole."""
+    from virnuc_assets import inspection
+
+    found = [inspection.inspect(path, deep) for path in files]
+    if as_json:
+        values = [{**dataclasses.asdict(one), "path": str(one.path)} for one in found]
+        console.plain(json.dumps(values, indent=2))
+    for one in found:
+        if not as_json:
+            state = "not whole" if one.faults else "whole" if deep else "no fault found"
+            console.table(
+                f"{one.path}: {one.kind}, {state}",
+                ("what", "found"),
+                ((name.replace("_", " "), console.shown(fact)) for name, fact in one.facts.items()),
+            )
+        for fault in one.faults:
+            console.fail(fault)
+    if any(one.faults for one in found):
+        raise typer.Exit(1)
 
 
 @samples_app.command("add")

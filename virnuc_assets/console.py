@@ -158,24 +158,48 @@ def result(text: str) -> None:
     out.print(escape(text), soft_wrap=True)
 
 
+def plain(text: str) -> None:
+    """Print text that a program reads to standard output, as it is."""
+    out.file.write(text + "\n")
+
+
+def shown(fact: object) -> str:
+    """A fact as a person reads it."""
+    match fact:
+        case None:
+            return "not stated"
+        case bool():
+            return "yes" if fact else "no"
+        case float():
+            return f"{fact:,.3f}"
+        case list() | tuple():
+            return ", ".join(map(str, fact)) or "none"
+        case _:
+            return str(fact)
+
+
 def print_calls(predictions: Path, title: str, rows: int = 12) -> None:
     """Print a sample's totals and its first `rows` records: viral ones, then by score."""
     import polars as pl
 
     records = pl.read_parquet(predictions / "records.parquet")
     viral = int(records["is_virus"].sum())
-    uncalled = int((records["status"] == "no_open_frame").sum())
+    closed = int((records["status"] == "no_open_frame").sum())
+    missing = int((records["status"] == "not_embedded").sum())
+    unscored = pl.read_parquet(predictions / "frames.parquet", columns=["score_virus"])
+    frames_missing = unscored["score_virus"].null_count()
     top = records.sort(
         "is_virus", "best_score", descending=True, nulls_last=True, maintain_order=True
     )
     table(
-        f"{title}: {viral} of {len(records)} records viral, {uncalled} without an open frame",
+        f"{title}: {viral} of {len(records)} records viral, {closed} without an open frame"
+        + (f", {missing} not embedded" if missing else ""),
         ("record", "length", "call", "best P(virus)", "best chunk, frame", "viral chunks"),
         (
             (
                 row["id"],
                 str(row["length"]),
-                _call(row["is_virus"]),
+                _call(row["is_virus"], row["status"]),
                 "" if row["best_score"] is None else f"{row['best_score']:.4f}",
                 _chunk_and_frame(row["id"], row["best_frame"]),
                 f"{row['n_viral_chunks']} of {row['n_called_chunks']}",
@@ -186,6 +210,12 @@ def print_calls(predictions: Path, title: str, rows: int = 12) -> None:
     )
     if len(records) > rows:
         result(f"… and {len(records) - rows} more records in {predictions / 'records.parquet'}")
+    if frames_missing:
+        warn(
+            f"{title}: {frames_missing} frames have no score, because their nucleotides or protein "
+            f"could not be embedded and were set aside; {missing} records have no other frame and "
+            "so no call"
+        )
     result(f"model: {records['model'][0]}")
 
 
@@ -213,9 +243,9 @@ def table(
     out.print(drawn)
 
 
-def _call(is_virus: bool | None) -> str:
+def _call(is_virus: bool | None, status: str) -> str:
     if is_virus is None:
-        return "no open frame"
+        return status.replace("_", " ")
     return "virus" if is_virus else "other"
 
 

@@ -6,6 +6,7 @@ on where it stopped.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,11 +22,15 @@ from virnuc_assets.runner.job import Encoding, Job
 from virnuc_assets.sequences.records import Kind
 from virnuc_assets.sequences.sequence_list import LIST_FILE, UNIQUE_FILE, build_sequence_list
 from virnuc_assets.store.atomic import atomic_path
-from virnuc_assets.store.embeddings import ShardedEmbeddings
+from virnuc_assets.store.hdf5 import new_hdf5
 from virnuc_assets.store.lock import sole_writer
+from virnuc_assets.store.seal import SEAL_BYTES, seal
+from virnuc_assets.store.sharded import ShardedEmbeddings
 
 _LIST = "list"
 _ROWS = 4096
+_NAMED = 10
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -75,7 +80,8 @@ def collect(job: Job, output: Path) -> int:
     """Write the finished job's embeddings to `output` and remove the work folder.
 
     The file holds `embeddings` (n, d) float32 and `sequence_ids` (n,) in input order; its
-    attributes say what made them.
+    attributes say what made them. A record whose sequence was set aside is NaN, and is named in a
+    warning.
 
     Returns:
         How many records the file holds.
@@ -89,21 +95,31 @@ def collect(job: Job, output: Path) -> int:
     unique = int(rows.max()) + 1
     embeddings = ShardedEmbeddings(Path(job.output), 1, unique, job.index_digest)
     identity, origin = embeddings.identity, embeddings.origin
-    with atomic_path(output) as temporary, h5py.File(temporary, "w") as file:
-        values = file.create_dataset("embeddings", (len(rows), embeddings.dim), np.float32)
-        for start in range(0, len(rows), _ROWS):
-            values[start : start + _ROWS] = embeddings.take(rows[start : start + _ROWS])
-        ids = listed["id"].to_pylist()
-        file.create_dataset("sequence_ids", data=ids, dtype=h5py.string_dtype())
-        file.attrs["model"] = origin.model
-        file.attrs["encoder"] = identity.encoder
-        file.attrs["weights_digest"] = origin.weights_digest
-        file.attrs["encoder_digest"] = identity.encoder_digest
-        file.attrs["dtype"] = identity.dtype
-        file.attrs["attention"] = origin.attention
-        file.attrs["device"] = origin.device
-        file.attrs["truncated"] = embeddings.counts.truncated
-        file.attrs["tool_version"] = __version__
+    without = np.flatnonzero(np.isin(rows, embeddings.set_aside))
+    with atomic_path(output) as temporary:
+        with new_hdf5(temporary, SEAL_BYTES) as file:
+            values = file.create_dataset("embeddings", (len(rows), embeddings.dim), np.float32)
+            for start in range(0, len(rows), _ROWS):
+                values[start : start + _ROWS] = embeddings.take(rows[start : start + _ROWS])
+            ids = listed["id"].to_pylist()
+            file.create_dataset("sequence_ids", data=ids, dtype=h5py.string_dtype())
+            file.attrs["model"] = origin.model
+            file.attrs["encoder"] = identity.encoder
+            file.attrs["weights_digest"] = origin.weights_digest
+            file.attrs["encoder_digest"] = identity.encoder_digest
+            file.attrs["dtype"] = identity.dtype
+            file.attrs["attention"] = origin.attention
+            file.attrs["device"] = origin.device
+            file.attrs["truncated"] = embeddings.counts.truncated
+            file.attrs["set_aside"] = len(without)
+            file.attrs["tool_version"] = __version__
+        seal(temporary)
+    for record in without[:_NAMED]:
+        _log.warning(
+            "%s: record %s could not be embedded and is NaN in the file", output, ids[record]
+        )
+    if len(without) > _NAMED:
+        _log.warning("%s: so are %d more records", output, len(without) - _NAMED)
     shutil.rmtree(work)
     return len(rows)
 

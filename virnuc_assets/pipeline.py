@@ -23,10 +23,10 @@ from virnuc_assets.sequences.manifest import (
     read_manifest,
 )
 from virnuc_assets.settings import Models
-from virnuc_assets.store.embeddings import ShardedEmbeddings
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.lock import sole_writer
 from virnuc_assets.store.samples import registered
+from virnuc_assets.store.sharded import ShardedEmbeddings
 
 if TYPE_CHECKING:
     from virnuc_assets.classifier.predict import PredictionSummary

@@ -26,6 +26,8 @@ def embed_shards(
 ) -> dg.MaterializeResult:
     """Embed the run's shards (of one sample or several) with one encoder.
 
+    A shard's metadata can be seen as soon as it is done, as an observation; its materialisation
+    comes at the end, because only a step's result carries the versions of what it was made from.
     Finished shards are materialised even when others fail, so that "re-execute from failure"
     embeds exactly the rest.
     """
@@ -45,7 +47,13 @@ def embed_shards(
                 for event in events:
                     logger.log(event)
                     if isinstance(event, ShardDone):
-                        finished[keys[event.shard]] = _metadata(event)
+                        key = keys[event.shard]
+                        finished[key] = _metadata(event)
+                        context.log_event(
+                            dg.AssetObservation(
+                                context.asset_key, partition=key, metadata=finished[key]
+                            )
+                        )
                     elif isinstance(event, Failed):
                         failures.append(event.message)
         except VirnucError as error:

@@ -8,8 +8,9 @@ highest P(virus), the first in the order F1 F2 F3 R1 R2 R3 where several have it
 
 Record (ours; VirNucPro stops at chunks): viral when at least half of its called chunks are viral,
 a called chunk being one with a stop-free frame. A read of one chunk is thus what its chunk is, and
-a chromosome with one prophage stays other. A record with no called chunk has the status
-`no_open_frame` and no call (null), which says neither virus nor other.
+a chromosome with one prophage stays other. A record with no called chunk has no call (null), which
+says neither virus nor other; its status says why: `no_open_frame`, or `not_embedded` where it has
+stop-free frames and the encoders could embed none of them.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ import polars as pl
 
 CALLED = "called"
 NO_OPEN_FRAME = "no_open_frame"
+NOT_EMBEDDED = "not_embedded"
 
 
 def call_chunks(frames: pl.DataFrame) -> pl.DataFrame:
-    """Call every chunk that has a frame.
+    """Call every chunk that has a scored frame.
 
     Args:
-        frames: ordinal, record, chunk, name (chunk name and frame, `…_chunk_3R1`), score_other
-            and score_virus (finite), in any order.
+        frames: the scored ones: ordinal, record, chunk, name (chunk name and frame,
+            `…_chunk_3R1`), score_other and score_virus (finite), in any order.
 
     Returns:
         One row per chunk in input order: name, record, chunk, n_frames, best_frame (that frame's
@@ -60,14 +62,14 @@ def call_records(records: pl.DataFrame, chunks: pl.DataFrame) -> pl.DataFrame:
     """Call every record.
 
     Args:
-        records: ordinal, id, length (bases) and n_chunks of the index.
+        records: ordinal, id, length (bases), n_chunks and n_frames of the index.
         chunks: what `call_chunks` returned for their frames.
 
     Returns:
         Every record once, in the order of `records`: ordinal, id, length, n_chunks,
         n_called_chunks, n_viral_chunks, is_virus (null without a called chunk), best_score (the
         highest P(virus) of its frames, or null), best_frame (the first frame with that score, or
-        null), status (`called` or `no_open_frame`).
+        null), status (`called`, `no_open_frame` or `not_embedded`).
     """
     best = pl.col("score_virus") == pl.col("score_virus").max()
     called = chunks.group_by("record", maintain_order=True).agg(
@@ -94,6 +96,11 @@ def call_records(records: pl.DataFrame, chunks: pl.DataFrame) -> pl.DataFrame:
             .alias("is_virus"),
             "best_score",
             "best_frame",
-            pl.when(has_call).then(pl.lit(CALLED)).otherwise(pl.lit(NO_OPEN_FRAME)).alias("status"),
+            pl.when(has_call)
+            .then(pl.lit(CALLED))
+            .when(pl.col("n_frames") > 0)
+            .then(pl.lit(NOT_EMBEDDED))
+            .otherwise(pl.lit(NO_OPEN_FRAME))
+            .alias("status"),
         )
     )

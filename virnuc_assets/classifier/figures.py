@@ -60,7 +60,7 @@ def record_lengths(records: pl.DataFrame) -> str:
     groups = (
         ("virus", VIRUS, pl.col("is_virus")),
         ("other", OTHER, ~pl.col("is_virus")),
-        ("no open frame", UNCALLED, pl.col("is_virus").is_null()),
+        ("no call", UNCALLED, pl.col("is_virus").is_null()),
     )
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9, 3), layout="constrained")
@@ -81,8 +81,8 @@ def record_lengths(records: pl.DataFrame) -> str:
 def calls_along(contigs: pl.DataFrame, chunks: pl.DataFrame) -> str:
     """The chunks of each of `contigs` in their place, coloured by score, as an SVG data URI.
 
-    Chunks overlap by a few bases; each is drawn as an equal part of its contig. Chunks without an
-    open frame are grey.
+    Chunks overlap by a few bases; each is drawn as an equal part of its contig. Chunks without a
+    scored frame are grey.
     """
     rows = len(contigs)
     with mpl.rc_context(_STYLE):

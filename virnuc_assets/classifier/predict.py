@@ -36,6 +36,11 @@ _INDEX_COLUMNS = ["ordinal", "record", "chunk", "frame", "name", "nucleotide_row
 class RowReader(Protocol):
     """Embeddings by row of a sequence table."""
 
+    @property
+    def set_aside(self) -> np.ndarray:
+        """Rows without an embedding, shape (k,), int64."""
+        ...
+
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Embeddings (n, d) float32 of `rows` (n,) int64, in that order; rows may repeat."""
         ...
@@ -51,10 +56,14 @@ class PredictionSummary:
     n_viral_records: int
     n_no_open_frame: int
     """Records without a stop-free frame, which have no call."""
+    n_not_embedded: int
+    """Records whose stop-free frames all hold a sequence that was set aside; no call either."""
     n_chunks: int
     n_called_chunks: int
     n_viral_chunks: int
     n_frames: int
+    n_unscored_frames: int
+    """Frames, of these, whose nucleotides or protein were set aside."""
 
 
 def classify(
@@ -66,6 +75,9 @@ def classify(
     provenance: Mapping[str, str],
 ) -> PredictionSummary:
     """Score every frame of the index in `index_dir` and write the result files to `output_dir`.
+
+    A frame whose nucleotides or protein were set aside has no scores (null) and no part in any
+    call.
 
     `dna` and `protein` hold the embeddings of the index's nucleotide and protein tables.
     `provenance["model"]` is the label the results go by, `provenance["index_digest"]` the index
@@ -96,7 +108,8 @@ def classify(
         raise StoreError(
             f"{index_dir}: its records and frames do not belong together; make the index again"
         )
-    chunks = calls.call_chunks(frames)
+    scored = frames.drop_nulls("score_virus")
+    chunks = calls.call_chunks(scored)
     records = calls.call_records(index, chunks).with_columns(model=pl.lit(model))
     files.write_parquet(output_dir / files.CHUNKS, chunks, provenance)
     files.write_parquet(output_dir / files.RECORDS, records, provenance)
@@ -107,10 +120,12 @@ def classify(
         n_records=len(records),
         n_viral_records=int(records["is_virus"].sum()),
         n_no_open_frame=int((records["status"] == calls.NO_OPEN_FRAME).sum()),
+        n_not_embedded=int((records["status"] == calls.NOT_EMBEDDED).sum()),
         n_chunks=int(records["n_chunks"].sum()),
         n_called_chunks=len(chunks),
         n_viral_chunks=int(chunks["is_virus"].sum()),
         n_frames=n_frames,
+        n_unscored_frames=n_frames - len(scored),
     )
     _write_manifest(output_dir, head, provenance, summary)
     return summary
@@ -126,19 +141,22 @@ def _write_frames(
 ) -> int:
     n_frames = 0
     path = index_dir / INDEX_FRAMES
+    no_dna, no_protein = dna.set_aside, protein.set_aside
     with files.frame_writers(output_dir, provenance) as (writer, text):
         for batch in _batches(path):
-            names = batch.column("name").to_pylist()
+            dna_rows, protein_rows = _rows(batch, "nucleotide_row"), _rows(batch, "protein_row")
+            unscored = np.isin(dna_rows, no_dna) | np.isin(protein_rows, no_protein)
+            names = batch.column("name").filter(pa.array(~unscored)).to_pylist()
             scores = head.score(
-                dna.take(_rows(batch, "nucleotide_row")), protein.take(_rows(batch, "protein_row"))
+                dna.take(dna_rows[~unscored]), protein.take(protein_rows[~unscored])
             )
             _check_finite(scores, names, path)
             text.write(files.original_frame_lines(names, scores))
             columns = [batch.column(name) for name in _INDEX_COLUMNS[:5]]
-            columns += [pa.array(scores[:, 0]), pa.array(scores[:, 1])]
+            columns += [_with_nulls(scores[:, label], unscored) for label in (0, 1)]
             table = pa.Table.from_arrays(columns, names=files.FRAME_SCHEMA.names)
             writer.write_table(table.cast(writer.schema))
-            n_frames += len(names)
+            n_frames += len(batch)
     return n_frames
 
 
@@ -171,6 +189,13 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
 
 def _rows(batch: pa.RecordBatch, column: str) -> np.ndarray:
     return batch.column(column).to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
+
+
+def _with_nulls(scores: np.ndarray, unscored: np.ndarray) -> pa.Array:
+    """A column of `scores` in the places that are not `unscored`, and null in those."""
+    column = np.zeros(len(unscored), np.float32)
+    column[~unscored] = scores
+    return pa.array(column, mask=unscored)
 
 
 def _check_finite(scores: np.ndarray, names: list[str], path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from virnuc_assets.classifier import result_files as files
-from virnuc_assets.classifier.calls import NO_OPEN_FRAME
+from virnuc_assets.classifier.calls import CALLED, NO_OPEN_FRAME, NOT_EMBEDDED
 from virnuc_assets.store.atomic import atomic_path, read_json
 
 PAGE = "report.html"
@@ -62,7 +62,7 @@ def write_report(prediction_dir: Path, output_dir: Path, title: str) -> ReportSu
         version=manifest["version"],
         figures=_figures(prediction_dir, records),
         top=_top_viral(records, _TOP_RECORDS),
-        uncalled=_uncalled(records),
+        uncalled=_uncalled(prediction_dir, records),
         provenance=_provenance(manifest),
         files=manifest["files"],
     )
@@ -91,14 +91,15 @@ def score_histogram(prediction_dir: Path) -> bytes:
     from virnuc_assets.classifier import figures
 
     manifest = read_json(prediction_dir / files.MANIFEST)
-    frames = files.read_parquet(prediction_dir / files.FRAMES, ["score_virus"])
+    frames = files.read_parquet(prediction_dir / files.FRAMES, ["score_virus"]).drop_nulls()
     return figures.score_overview(frames, manifest["model"])
 
 
 def _figures(prediction_dir: Path, records: pl.DataFrame) -> dict[str, str | None]:
     from virnuc_assets.classifier import figures
 
-    frames = files.read_parquet(prediction_dir / files.FRAMES, ["frame", "score_virus"])
+    columns = ["frame", "score_virus"]
+    frames = files.read_parquet(prediction_dir / files.FRAMES, columns).drop_nulls()
     chunks = files.read_parquet(prediction_dir / files.CHUNKS, ["record", "chunk", "score_virus"])
     contigs = (
         records.filter(pl.col("n_chunks") > 1)
@@ -121,14 +122,22 @@ def _top_viral(records: pl.DataFrame, rows: int) -> list[dict[str, Any]]:
     )
 
 
-def _uncalled(records: pl.DataFrame) -> dict[str, Any]:
-    nothing = records.filter(pl.col("status") == NO_OPEN_FRAME)
-    called = records.filter(pl.col("status") != NO_OPEN_FRAME)
-    longest = nothing.sort("length", "ordinal", descending=[True, False]).head(_LISTED_UNCALLED)
+def _uncalled(prediction_dir: Path, records: pl.DataFrame) -> dict[str, Any]:
+    frames = files.read_parquet(prediction_dir / files.FRAMES, ["score_virus"])
+    called = pl.col("status") == CALLED
+    nothing = records.filter(~called)
+    # The records that a fault kept from being called come before those that have nothing to call.
+    listed = nothing.sort(pl.col("status") != NOT_EMBEDDED, -pl.col("length"), "ordinal").head(
+        _LISTED_UNCALLED
+    )
+    in_called = records.filter(called)
     return {
         "n_records": len(nothing),
-        "listed": longest.select("id", "length", "n_chunks").to_dicts(),
-        "n_chunks_in_called": int((called["n_chunks"] - called["n_called_chunks"]).sum()),
+        "n_no_open_frame": int((records["status"] == NO_OPEN_FRAME).sum()),
+        "n_not_embedded": int((records["status"] == NOT_EMBEDDED).sum()),
+        "n_unscored_frames": frames["score_virus"].null_count(),
+        "listed": listed.select("id", "length", "n_chunks", "status").to_dicts(),
+        "n_chunks_in_called": int((in_called["n_chunks"] - in_called["n_called_chunks"]).sum()),
     }
 
 

@@ -61,12 +61,16 @@ trained head and choose trained encoders before you read anything into this page
 <div><b>{{ "{:,}".format(counts.n_records) }}</b><span>records</span></div>
 <div class="virus"><b>{{ "{:,}".format(counts.n_viral_records) }}</b>
 <span>viral records</span></div>
-<div><b>{{ "{:,}".format(counts.n_no_open_frame) }}</b>
+<div><b>{{ "{:,}".format(uncalled.n_no_open_frame) }}</b>
 <span>records without an open frame</span></div>
+{% if uncalled.n_not_embedded -%}
+<div><b>{{ "{:,}".format(uncalled.n_not_embedded) }}</b><span>records not embedded</span></div>
+{% endif -%}
 <div><b>{{ "{:,}".format(counts.n_called_chunks) }}</b>
 <span>of {{ "{:,}".format(counts.n_chunks) }} chunks called,
 {{ "{:,}".format(counts.n_viral_chunks) }} viral</span></div>
-<div><b>{{ "{:,}".format(counts.n_frames) }}</b><span>frames scored</span></div>
+<div><b>{{ "{:,}".format(counts.n_frames - uncalled.n_unscored_frames) }}</b>
+<span>frames scored</span></div>
 </div>
 
 <section>
@@ -97,7 +101,7 @@ P(virus) of its frames is at least the highest P(other).
 <h2>Calls along the longest records</h2>
 {% if figures.contigs -%}
 <p>Each strip is a record cut into its chunks, coloured by the highest P(virus) among a chunk's
-frames; grey chunks have no open frame.</p>
+frames; grey chunks have no scored frame.</p>
 <img alt="Scores of the chunks along the longest records" src="{{ figures.contigs }}">
 {%- else -%}
 <p>No record is longer than one chunk.</p>
@@ -111,7 +115,7 @@ frames; grey chunks have no open frame.</p>
 complement. Frames above one half are labelled virus.</p>
 <img alt="Histograms of P(virus), one for each frame" src="{{ figures.scores }}">
 {%- else -%}
-<p>No record has an open frame, so there are no scores.</p>
+<p>No record has a frame that could be scored, so there are no scores.</p>
 {%- endif %}
 </section>
 
@@ -122,22 +126,28 @@ complement. Frames above one half are labelled virus.</p>
 
 <section>
 <h2>What could not be called</h2>
-<p>A frame with a stop codon is not scored. {{ "{:,}".format(uncalled.n_records) }} records have no
-stop-free frame in any chunk, so they have no call, which says neither virus nor other.
-{{ "{:,}".format(uncalled.n_chunks_in_called) }} chunks of the called records have none either and
-do not count in their record's call.</p>
+<p>A frame with a stop codon is not scored. {{ "{:,}".format(uncalled.n_no_open_frame) }} records
+have no stop-free frame in any chunk, so they have no call, which says neither virus nor other.
+{{ "{:,}".format(uncalled.n_chunks_in_called) }} chunks of the called records have no scored frame
+either and do not count in their record's call.</p>
+{% if uncalled.n_unscored_frames -%}
+<p>{{ "{:,}".format(uncalled.n_unscored_frames) }} stop-free frames have no score, because their
+nucleotides or protein could not be embedded and were set aside; the run's log names them.
+{{ "{:,}".format(uncalled.n_not_embedded) }} records have no other frame and so no call
+(<code>not_embedded</code>).</p>
+{%- endif %}
 {% if uncalled.listed -%}
 <div class="scroll"><table>
-<thead><tr><th>record</th><th class="n">length</th><th class="n">chunks</th></tr></thead>
+<thead><tr><th>record</th><th class="n">length</th><th class="n">chunks</th><th>status</th></tr>
+</thead>
 <tbody>
 {% for row in uncalled.listed -%}
 <tr><td class="id">{{ row.id }}</td><td class="n">{{ "{:,}".format(row.length) }}</td>
-<td class="n">{{ row.n_chunks }}</td></tr>
+<td class="n">{{ row.n_chunks }}</td><td><code>{{ row.status }}</code></td></tr>
 {% endfor -%}
 </tbody></table></div>
 {%- if uncalled.listed|length < uncalled.n_records %}
-<p>These are the longest; the others are in <code>records.parquet</code> with the status
-<code>no_open_frame</code>.</p>
+<p>These are the longest; the others are in <code>records.parquet</code>, with their status.</p>
 {%- endif %}
 {%- endif %}
 </section>

@@ -28,6 +28,7 @@ class _Stopped(BaseException):
     """A signal asked us to end; not an Exception, so that no handler takes it for a failure."""
 
     def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}")
         self.number = number
 
 
@@ -52,7 +53,8 @@ def main(arguments: list[str]) -> int:
     try:
         outcome = run(read_job(options.job), emit)
     except _Stopped as stopped:
-        return 128 + stopped.number
+        # Without the interpreter's own end: a thread may be deep in HDF5 with a shard's file.
+        os._exit(128 + stopped.number)
     except VirnucError as error:
         emit(Failed(str(error)))
         return 1

@@ -1,57 +1,36 @@
-"""The coordinator: hands out what is left of a job, assembles what is finished."""
+"""A run from its job to its outcome: what is there already, what is left, and its record."""
 
 from __future__ import annotations
 
 import logging
-import shutil
-import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from virnuc_assets.encoders import catalog
-from virnuc_assets.errors import RunnerError
-from virnuc_assets.runner.events import (
-    BlockDone,
-    Failed,
-    Progress,
-    ShardDone,
-    Started,
-    Warned,
-)
+from virnuc_assets.errors import StoreError
+from virnuc_assets.runner.books import Books
+from virnuc_assets.runner.dispatcher import Dispatcher
+from virnuc_assets.runner.events import Event, Failed, ShardDone, Started, Warned
+from virnuc_assets.runner.identity import Digests
 from virnuc_assets.runner.job import Job
-from virnuc_assets.runner.plan import Block
-from virnuc_assets.runner.pool import Died, LocalPool
+from virnuc_assets.runner.pool import LocalPool, Pool
 from virnuc_assets.runner.resume import (
     Emit,
-    ShardState,
     find_finished_blocks,
     finished_shard,
     plan_shards,
     remove_leftovers,
-    sequences_done,
 )
-from virnuc_assets.runner.worker import (
-    Broke,
-    Digests,
-    Finished,
-    Message,
-    Ready,
-    block_identity,
-    work,
-)
-from virnuc_assets.store.embeddings import (
-    EmbeddingFile,
-    assemble_shard,
-    blocks_directory,
-)
+from virnuc_assets.runner.shards import shard_metadata
+from virnuc_assets.runner.telemetry import Record
+from virnuc_assets.runner.worker import work
+from virnuc_assets.store.embeddings import EmbeddingFile
 from virnuc_assets.store.lock import sole_writer
+from virnuc_assets.store.view import remove_view, renew_view
 
-_ATTEMPTS = 2
-_BLOCKS_OF_A_DEVICE = 2
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,13 +41,20 @@ class Outcome:
     failed: tuple[int, ...]
 
 
-def run(job: Job, emit: Emit, worker: Callable[..., None] = work) -> Outcome:
+def run(
+    job: Job,
+    emit: Emit,
+    worker: Callable[..., None] = work,
+    make_pool: Callable[..., Pool] = LocalPool,
+) -> Outcome:
     """Embed the job's shards; what is already there and verifies is kept.
 
-    `worker` is what a worker process runs.
+    `worker`: what a worker runs, as `worker(link, device, job, digests, log_level)`. `make_pool`:
+    the pool to run it in, made as `make_pool(worker, (digests, log_level))`.
 
     Raises:
-        VirnucError: nothing could be started (bad weights, damaged table, no such device).
+        VirnucError: nothing could be started (bad weights, damaged table, no such device), or what
+            went wrong would go wrong with every block.
     """
     job = job.resolved()
     encoding = job.encoding
@@ -78,271 +64,66 @@ def run(job: Job, emit: Emit, worker: Callable[..., None] = work) -> Outcome:
         weights=hashed,
         encoder=catalog.encoder_digest(encoding.encoder, hashed, encoding.long_sequences),
     )
-    output = Path(job.output)
-    with sole_writer(output, lambda text: emit(Warned(text))):
+    with sole_writer(Path(job.output), lambda text: emit(Warned(text))):
         shards = plan_shards(job)
         remove_leftovers(job)
         done: dict[int, EmbeddingFile] = {}
         for number, shard in shards.items():
             if (finished := finished_shard(job, digests, shard, number, emit)) is not None:
                 done[number] = finished
+                shard.sequences_done = shard.sequences
             else:
                 find_finished_blocks(job, digests, shard, emit)
+        blocks_done = sum(
+            len(shard.blocks) if number in done else len(shard.files)
+            for number, shard in shards.items()
+        )
         emit(
             Started(
                 sequences=sum(shard.sequences for shard in shards.values()),
-                sequences_done=sequences_done(shards, done),
+                sequences_done=sum(shard.sequences_done for shard in shards.values()),
                 blocks=sum(len(shard.blocks) for shard in shards.values()),
-                blocks_done=sum(
-                    len(shard.blocks) if number in done else len(shard.files)
-                    for number, shard in shards.items()
-                ),
+                blocks_done=blocks_done,
                 devices=encoding.devices,
                 model=weights.label,
             )
         )
         for number, file in done.items():
             emit(ShardDone(number, str(file.path), reused=True, metadata=shard_metadata(file)))
-        embedding = _Embedding(job, digests, shards, done, emit, worker)
-        embedding.run()
-        failed = tuple(number for number in shards if number not in embedding.done)
-        return Outcome(tuple(sorted(embedding.done)), failed)
+        if len(done) < len(shards):
+            # Of shards that are replaced one by one it would show some old and some new ones.
+            remove_view(Path(job.output))
+            pool = make_pool(worker, (digests, logging.getLogger().getEffectiveLevel()))
+            with _recorded(Record(job, blocks_reused=blocks_done), emit) as (record, tell):
+                Dispatcher(Books(record, digests, shards, done, tell), pool).run()
+        renew_view(Path(job.output), job.n_shards, done)
+        failed = tuple(number for number in shards if number not in done)
+        return Outcome(tuple(sorted(done)), failed)
 
 
-class _Embedding:
-    """The loop that hands blocks to devices until none is left."""
+@contextmanager
+def _recorded(record: Record, emit: Emit) -> Iterator[tuple[Record, Emit]]:
+    """Keep a record of what is emitted and write it, however the run ends; tidy up after it."""
 
-    def __init__(
-        self,
-        job: Job,
-        digests: Digests,
-        shards: dict[int, ShardState],
-        done: dict[int, EmbeddingFile],
-        emit: Emit,
-        worker: Callable[..., None],
-    ) -> None:
-        self.job, self.digests, self.shards, self.done = job, digests, shards, done
-        self.emit, self.worker = emit, worker
-        # Longest first, so that the last blocks handed out are the short ones and all devices
-        # finish together.
-        self.queue = deque(
-            sorted(
-                (b for n, shard in shards.items() if n not in done for b in shard.pending),
-                key=lambda b: (-b.letters, b.shard, b.block),
-            )
-        )
-        # What each device that takes blocks has: the one it computes, then the one it prepares.
-        self.handed: dict[str, deque[Block]] = {}
-        self.starting: set[str] = set()
-        self.failed_on: defaultdict[Block, list[str]] = defaultdict(list)
-        self.failed_starts: Counter[str] = Counter()
-        self.failures: dict[int, tuple[str, bool]] = {}
-        self.started_at: float | None = None
-        self.tokens = self.letters = 0
+    def tell(event: Event) -> None:
+        match event:
+            case Warned(message=message):
+                record.warnings.append(message)
+            case Failed(message=message):
+                record.failures.append(message)
+        emit(event)
 
-    def run(self) -> None:
-        for number, shard in self.shards.items():
-            if number not in self.done:
-                self._assemble_if_whole(number, shard)
-        log_level = logging.getLogger().getEffectiveLevel()
-        with LocalPool(self.worker, (self.job, self.digests, log_level)) as pool:
-            for device in self.job.encoding.devices[: len(self.queue)]:
-                self._start(pool, device)
-            while self.queue or any(self.handed.values()):
-                for device, message in pool.wait():
-                    self._handle(pool, device, message)
-                self._hand_out(pool)
-        for number, (text, explained) in sorted(self.failures.items()):
-            self.emit(Failed(text, number, explained))
-
-    def _start(self, pool: LocalPool, device: str) -> None:
-        pool.start(device)
-        self.starting.add(device)
-
-    def _handle(self, pool: LocalPool, device: str, message: Message | Died) -> None:
-        match message:
-            case Ready():
-                if self.started_at is None:
-                    self.started_at = time.monotonic()
-                self.starting.discard(device)
-                self.handed[device] = deque()
-            case Finished(block=block):
-                self.handed[device].remove(block)
-                # The device goes on while this one is booked.
-                self._hand_out(pool)
-                self._book(message, device)
-            case Broke(block=None, message=text, explained=explained):
-                raise RunnerError(text) if explained else RuntimeError(text)
-            case Broke(block=block, message=text, explained=explained):
-                self._replace(pool, device, text, explained, block)
-            case Died(exit_code=code):
-                text = f"the worker on {device} ended by itself (exit code {code})"
-                self._replace(pool, device, text, explained=True)
-
-    def _hand_out(self, pool: LocalPool) -> None:
-        """Give each device a block to compute and, while there are plenty, one to prepare."""
-        for most in range(_BLOCKS_OF_A_DEVICE):
-            for device, blocks in self.handed.items():
-                # A block that another device could begin at once is not kept waiting.
-                scarce = len(self.queue) <= most * (len(self.handed) - 1)
-                if len(blocks) == most and not scarce and (block := self._next(device)):
-                    self.queue.remove(block)
-                    blocks.append(block)
-                    pool.send(device, block)
-
-    def _next(self, device: str) -> Block | None:
-        """The first block in the queue that `device` may have.
-
-        One that is tried again goes alone, because of two that a device has at once it may not be
-        known which made it fail; and to another device while there is one, because the fault may be
-        the device's own.
-        """
-        held = self.handed[device]
-        for block in self.queue:
-            alone = bool(self.failed_on[block]) or any(self.failed_on[other] for other in held)
-            elsewhere = device in self.failed_on[block] and any(
-                other not in self.failed_on[block] for other in self.handed
-            )
-            if not elsewhere and not (held and alone):
-                return block
-        return None
-
-    def _replace(
-        self,
-        pool: LocalPool,
-        device: str,
-        text: str,
-        explained: bool,
-        at_fault: Block | None = None,
-    ) -> None:
-        # A device whose code raised may be left in any state; a fresh process is the one sure cure.
-        pool.retire(device)
-        if device in self.starting:
-            self.starting.discard(device)
-            self.failed_starts[device] += 1
-        blocks = self.handed.pop(device, deque())
-        if at_fault is None and blocks:
-            at_fault = blocks[0]
-        again = [
-            block
-            for block in blocks
-            if block != at_fault or self._is_tried_again(block, device, text, explained)
-        ]
-        self.queue.extendleft(reversed(again))
-        self._hand_out(pool)
-        if not self.queue:
-            return
-        if self.failed_starts[device] < _ATTEMPTS:
-            self._start(pool, device)
-        elif not (self.starting or self.handed):
-            raise RunnerError(f"{text} before it could take a block; see the log above")
-        else:
-            self.emit(Warned(f"{text} twice before it could take a block and is left out"))
-
-    def _is_tried_again(self, block: Block, device: str, text: str, explained: bool) -> bool:
-        self.failed_on[block].append(device)
-        if len(self.failed_on[block]) == _ATTEMPTS:
-            self.failures.setdefault(block.shard, (text, explained))
-            return False
-        self.emit(
-            Warned(
-                f"shard {block.shard}, block {block.block} failed on {device} and is tried again: "
-                f"{text.strip().splitlines()[-1]}"
-            )
-        )
-        return True
-
-    def _book(self, finished: Finished, device: str) -> None:
-        block, file = finished.block, finished.file
-        shard = self.shards[block.shard]
-        shard.files[block.block] = file
-        shard.seconds += finished.seconds
-        shard.busy_seconds += finished.busy_seconds
-        shard.starved_seconds += finished.starved_seconds
-        if finished.agreement is not None:
-            shard.agreement += finished.agreement
-        shard.tokens += file.counts.tokens
-        self.tokens += file.counts.tokens
-        self.letters += block.letters
-        self.emit(
-            BlockDone(
-                block.shard,
-                block.block,
-                block.stop - block.start,
-                file.counts.tokens,
-                finished.seconds,
-                device,
-                finished.busy_seconds,
-                finished.starved_seconds,
-            )
-        )
-        if redone := file.counts.redone_in_float32:
-            self.emit(
-                Warned(
-                    f"shard {block.shard}, block {block.block}: {redone} sequences overflowed in "
-                    f"{file.identity.dtype} and were redone in float32"
-                )
-            )
-        self._assemble_if_whole(block.shard, shard)
-        self.emit(self._progress())
-
-    def _progress(self) -> Progress:
-        elapsed = time.monotonic() - (self.started_at or 0.0)
-        waiting = chain(self.queue, *self.handed.values())
-        left = sum(block.letters for block in waiting)
-        return Progress(
-            sequences_done=sequences_done(self.shards, self.done),
-            sequences=sum(shard.sequences for shard in self.shards.values()),
-            tokens_per_second=self.tokens / elapsed,
-            eta_seconds=elapsed * left / self.letters if self.letters else None,
-        )
-
-    def _assemble_if_whole(self, number: int, shard: ShardState) -> None:
-        if shard.pending:
-            return
-        output = Path(self.job.output)
-        files = [shard.files[block.block] for block in shard.blocks]
-        whole = block_identity(self.job, self.digests, Block(number, 0, 0, shard.sequences, 0))
-        file = self.done[number] = assemble_shard(output, whole, files, files[0].dim)
-        shutil.rmtree(blocks_directory(output, number, self.job.n_shards))
-        metadata = shard_metadata(file) | {
-            "blocks": len(shard.blocks),
-            "blocks_reused": shard.reused_blocks,
-        }
-        if shard.seconds:
-            metadata["tokens_per_second"] = shard.tokens / shard.seconds
-        if shard.busy_seconds:
-            metadata["starved_seconds"] = shard.starved_seconds
-            metadata["busy_share"] = shard.busy_seconds / (
-                shard.busy_seconds + shard.starved_seconds
-            )
-        if shard.agreement.cosines:
-            metadata["float32_cosine_min"] = shard.agreement.minimum
-            metadata["float32_cosine_p1"] = shard.agreement.quantile(0.01)
-            metadata["float32_cosine_median"] = shard.agreement.quantile(0.5)
-            metadata["float32_cosine_of"] = len(shard.agreement.cosines)
-        self.emit(ShardDone(number, str(file.path), reused=False, metadata=metadata))
-
-
-def shard_metadata(file: EmbeddingFile) -> dict[str, Any]:
-    """What a person wants to know of a shard file, JSON-ready."""
-    return {
-        "model": file.origin.model,
-        "rows": file.identity.stop - file.identity.start,
-        "dim": file.dim,
-        "tokens": file.counts.tokens,
-        "packing_efficiency": file.counts.packing_efficiency,
-        "truncated": file.counts.truncated,
-        "windowed": file.counts.windowed,
-        "redone_in_float32": file.counts.redone_in_float32,
-        "device": file.origin.device,
-        "attention": file.origin.attention,
-        "engine": file.origin.engine,
-        "dtype": file.identity.dtype,
-        "token_budget": file.origin.token_budget,
-        "weights_digest": file.origin.weights_digest,
-        "encoder_digest": file.identity.encoder_digest,
-        "index_digest": file.identity.index_digest,
-        "checksum": file.checksum,
-        "bytes": file.path.stat().st_size,
-    }
+    end = "all shards done"
+    try:
+        yield record, tell
+        if record.failures:
+            end = "some shards failed"
+    except BaseException as error:
+        end = str(error) or type(error).__name__
+        raise
+    finally:
+        remove_leftovers(record.job)
+        try:
+            record.write(end)
+        except StoreError as error:
+            _log.warning("the run's record could not be written: %s", error)

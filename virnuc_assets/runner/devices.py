@@ -7,7 +7,10 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
+from virnuc_assets.errors import BackendError
+
 CPU = "cpu"
+_ALLOCATOR = {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"}
 
 
 def default_devices() -> tuple[str, ...]:
@@ -24,11 +27,36 @@ def default_devices() -> tuple[str, ...]:
 
 def gpu_names() -> dict[str, str]:
     """Physical id → name of the machine's NVIDIA GPUs; empty where there is no driver."""
+    return _query("name")
+
+
+def gpu_uuid(device: str) -> str:
+    """The UUID of a GPU or MIG device, named by its physical id, its UUID or the start of one.
+
+    The same for every name of a device, so that it tells devices apart. Where there is no
+    nvidia-smi to ask, it is the name given.
+
+    Raises:
+        BackendError: the machine has no such GPU.
+    """
+    uuids = _query("uuid")
+    if not uuids or device.startswith("MIG-"):
+        return device
+    for index, uuid in uuids.items():
+        if device == index or (device.startswith("GPU-") and uuid.startswith(device)):
+            return uuid
+    raise BackendError(
+        f"there is no such GPU on this machine; use one of {', '.join(uuids)}, or a UUID that "
+        "`nvidia-smi -L` lists"
+    )
+
+
+def _query(field: str) -> dict[str, str]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return {}
     listing = subprocess.run(
-        [program, "--query-gpu=index,name", "--format=csv,noheader"],
+        [program, f"--query-gpu=index,{field}", "--format=csv,noheader"],
         capture_output=True,
         text=True,
         check=False,
@@ -36,7 +64,7 @@ def gpu_names() -> dict[str, str]:
     if listing.returncode != 0:
         return {}
     rows = (line.split(",", 1) for line in listing.stdout.splitlines() if "," in line)
-    return {index.strip(): name.strip() for index, name in rows}
+    return {index.strip(): value.strip() for index, value in rows}
 
 
 def default_dtype(devices: Sequence[str]) -> str:
@@ -54,4 +82,7 @@ def bind(device: str) -> str:
         return CPU
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     os.environ["CUDA_VISIBLE_DEVICES"] = device
+    if not _ALLOCATOR & os.environ.keys():
+        # So that memory freed by one size of tensor can serve another.
+        os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     return "cuda:0"

@@ -48,10 +48,14 @@ class Job:
     """Sequences in a block at most."""
     block_letters: int | None = None
     """Residues or bases in a block at most; None: a size that takes seconds on the device."""
+    silence_seconds: float = 30.0
+    """A worker without a sign of life for so long is hung, and so is a GPU without a pack done for
+    ten times as long."""
 
     def resolved(self) -> Job:
         """This job with every `auto` replaced by what this machine gives."""
-        devices = self.encoding.devices or default_devices()
+        # A device named twice is one device.
+        devices = tuple(dict.fromkeys(self.encoding.devices or default_devices()))
         dtype = self.encoding.dtype
         encoding = Encoding(
             **{

@@ -1,83 +1,149 @@
-"""The local worker pool: spawned processes, one a device, and what they say."""
+"""Worker pools: processes that own one device each, and what they say.
+
+A worker runs `target(link, device, job, *arguments)`.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import logging
+import math
 import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
+from virnuc_assets.runner.devices import CPU
+from virnuc_assets.runner.job import Job
+from virnuc_assets.runner.link import Link, Signs, Watch
+from virnuc_assets.runner.messages import Died, Finished, Hung, Ready, Report
 from virnuc_assets.runner.plan import Block
-from virnuc_assets.runner.worker import Message
 
-_STOP_SECONDS = 5.0
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+_STALL_SILENCES = 10
+# A killed process that the kernel holds on to, in a driver's call or on a lost file system.
+_DYING_SECONDS = 5.0
+_PR_SET_PDEATHSIG = 1
 
 
-@dataclass(frozen=True)
-class Died:
-    """A worker's process ended without saying why."""
+class Pool(Protocol):
+    """What the coordinator asks of workers, wherever they run.
 
-    exit_code: int | None
+    A context manager: on leaving it no worker is alive.
+    """
+
+    def start(self, device: str, job: Job) -> None:
+        """Start the worker of `device`."""
+
+    def send(self, device: str, block: Block) -> None:
+        """Hand a block to a worker."""
+
+    def wait(self) -> list[tuple[str, Report]]:
+        """What workers say, after a second at most; who died or hung has left the pool."""
+
+    def retire(self, device: str) -> None:
+        """End the worker of `device`, if there is one, whatever state it is in."""
+
+    def __enter__(self) -> Pool: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 @dataclass
 class _Worker:
     process: BaseProcess
     connection: Connection
+    signs: Signs
+    watch: Watch
 
 
 class LocalPool:
-    """Workers keyed by device. A context manager: on leaving it no worker is alive."""
+    """Spawned processes of this machine, keyed by device."""
 
     def __init__(self, target: Callable[..., None], arguments: Sequence[Any]) -> None:
-        """A pool whose workers run `target(connection, device, *arguments)`."""
+        """A pool whose workers run `target(link, device, job, *arguments)`."""
         # Spawn, never fork: a forked child cannot use CUDA.
         self._context = multiprocessing.get_context("spawn")
         self._target = target
         self._arguments = tuple(arguments)
         self._workers: dict[str, _Worker] = {}
 
-    def start(self, device: str) -> None:
+    def start(self, device: str, job: Job) -> None:
         """Start the worker of `device`."""
         ours, theirs = self._context.Pipe()
+        signs = self._context.RawArray(ctypes.c_double, 2)
         process = self._context.Process(
-            target=self._target,
-            args=(theirs, device, *self._arguments),
+            target=_serve,
+            args=(self._target, Link(theirs, signs), device, job, *self._arguments),
             name=f"virnuc-worker-{device}",
             daemon=True,
         )
         process.start()
         theirs.close()
-        self._workers[device] = _Worker(process, ours)
+        # A pack of a large model on a CPU may take longer than any patience.
+        stall = math.inf if device == CPU else job.silence_seconds * _STALL_SILENCES
+        watch = Watch(job.silence_seconds, stall)
+        self._workers[device] = _Worker(process, ours, signs, watch)
 
     def send(self, device: str, block: Block) -> None:
-        """Hand a block to a free worker; one that died meanwhile is found by `wait`."""
+        """Hand a block to a worker; one that died meanwhile is found by `wait`."""
         worker = self._workers.get(device)
         if worker is not None:
+            worker.watch.in_hand += 1
+            if worker.watch.in_hand == 1:
+                worker.watch.moved()
             with suppress(BrokenPipeError, ConnectionResetError):
                 worker.connection.send(block)
 
-    def wait(self) -> list[tuple[str, Message | Died]]:
-        """Block until workers have something to say; a dead worker leaves the pool."""
-        wait([worker.connection for worker in self._workers.values()])
-        said: list[tuple[str, Message | Died]] = []
+    def wait(self) -> list[tuple[str, Report]]:
+        """What workers say, after a second at most; who died or hung has left the pool."""
+        wait([worker.connection for worker in self._workers.values()], _LOOK_SECONDS)
+        said: list[tuple[str, Report]] = []
+        hung: list[_Worker] = []
         for device, worker in list(self._workers.items()):
-            if not worker.connection.poll():
-                continue
-            try:
-                said.append((device, worker.connection.recv()))
-            except (EOFError, ConnectionResetError):
-                del self._workers[device]
-                worker.process.join()
-                said.append((device, Died(worker.process.exitcode)))
+            if worker.connection.poll():
+                said.append((device, self._receive(device, worker)))
+            elif why := worker.watch.look(time.monotonic(), *worker.signs):
+                hung.append(self._workers.pop(device))
+                said.append((device, Hung(why)))
+        _end(hung)
         return said
 
+    def _receive(self, device: str, worker: _Worker) -> Report:
+        try:
+            message: Report = worker.connection.recv()
+        except (EOFError, ConnectionResetError):
+            del self._workers[device]
+            worker.connection.close()
+            worker.process.join(_DYING_SECONDS)
+            return Died(worker.process.exitcode)
+        match message:
+            case Ready():
+                worker.watch.ready = True
+            case Finished():
+                worker.watch.in_hand -= 1
+                worker.watch.moved()
+        return message
+
     def retire(self, device: str) -> None:
-        """End the worker of `device`, if there is one."""
+        """End the worker of `device`, if there is one, whatever state it is in."""
         worker = self._workers.pop(device, None)
         if worker is not None:
             _end([worker])
@@ -95,12 +161,38 @@ class LocalPool:
         self._workers.clear()
 
 
-def _end(workers: list[_Worker]) -> None:
+def _end(workers: Sequence[_Worker]) -> None:
+    # What a worker publishes appears whole or not at all, so it may die anywhere; and a stopped one
+    # takes no other signal.
     for worker in workers:
-        worker.process.terminate()
+        worker.process.kill()
+    until = time.monotonic() + _DYING_SECONDS
     for worker in workers:
-        worker.process.join(_STOP_SECONDS)
+        worker.process.join(max(0.0, until - time.monotonic()))
         if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
+            _log.warning("process %s is killed but does not end", worker.process.pid)
         worker.connection.close()
+
+
+def _serve(target: Callable[..., None], link: Link, device: str, *arguments: Any) -> None:
+    """What a worker's process does before and beside its work."""
+    # A Ctrl-C reaches the whole foreground group; the coordinator alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with_parent()
+    link.beat()
+    target(link, device, *arguments)
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        # By the kernel, which ends a stopped process too, and one stuck in a driver's call. The
+        # parent is the thread that started this process: the main one, which lives to the end.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from virnuc_assets.encoders.agreement import Agreement
-from virnuc_assets.errors import StoreError
+from virnuc_assets.errors import UnusableFileError
 from virnuc_assets.runner.events import Event, Warned
+from virnuc_assets.runner.identity import Digests, block_file, block_identity
 from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.plan import Block, plan_shard
-from virnuc_assets.runner.worker import Digests, block_identity
+from virnuc_assets.runner.shards import ShardState
 from virnuc_assets.store.embeddings import (
     EmbeddingFile,
     Identity,
-    block_path,
     blocks_directory,
     shard_path,
     verify,
@@ -27,34 +25,6 @@ from virnuc_assets.store.embeddings import (
 from virnuc_assets.store.sequence_table import SequenceTable
 
 Emit = Callable[[Event], None]
-
-
-@dataclass
-class ShardState:
-    """A shard on its way."""
-
-    blocks: list[Block]
-    files: dict[int, EmbeddingFile] = field(default_factory=dict)
-    reused_blocks: int = 0
-    seconds: float = 0.0
-    """Seconds that devices spent on this shard in this run."""
-    busy_seconds: float = 0.0
-    starved_seconds: float = 0.0
-    """Of these, how long CUDA devices computed, and how long they waited for the host."""
-    agreement: Agreement = field(default_factory=Agreement)
-    """Of blocks of this run with float32, where their precision has it checked."""
-    tokens: int = 0
-    """Real tokens embedded in this run."""
-
-    @property
-    def sequences(self) -> int:
-        """Sequences in the shard."""
-        return self.blocks[-1].stop
-
-    @property
-    def pending(self) -> list[Block]:
-        """Blocks still to be made."""
-        return [block for block in self.blocks if block.block not in self.files]
 
 
 def plan_shards(job: Job) -> dict[int, ShardState]:
@@ -70,7 +40,8 @@ def plan_shards(job: Job) -> dict[int, ShardState]:
         raise ValueError("an unresolved job")
     return {
         number: ShardState(
-            plan_shard(lengths, number, job.n_shards, job.block_sequences, job.block_letters)
+            number,
+            plan_shard(lengths, number, job.n_shards, job.block_sequences, job.block_letters),
         )
         for number in job.shards
     }
@@ -90,13 +61,14 @@ def finished_shard(
 
 
 def find_finished_blocks(job: Job, digests: Digests, shard: ShardState, emit: Emit) -> None:
-    """Book the shard's blocks that are there and verify; the others are named."""
+    """Book the shard's blocks that are there and verify; the others are named.
+
+    A block with sequences set aside is made again: what broke it then may be mended now.
+    """
     for block in shard.blocks:
-        path = block_path(Path(job.output), block.shard, job.n_shards, block.block)
-        file = _verified(path, block_identity(job, digests, block), emit)
-        if file is not None:
-            shard.files[block.block] = file
-            shard.reused_blocks += 1
+        file = _verified(block_file(job, block), block_identity(job, digests, block), emit)
+        if file is not None and not file.set_aside:
+            shard.reuse(block, file)
 
 
 def _verified(path: Path, identity: Identity, emit: Emit) -> EmbeddingFile | None:
@@ -104,25 +76,15 @@ def _verified(path: Path, identity: Identity, emit: Emit) -> EmbeddingFile | Non
         return None
     try:
         return verify(path, identity)
-    except StoreError as error:
-        emit(Warned(f"{error}; it is made again"))
+    except UnusableFileError as error:
+        emit(Warned(f"{path}: {error.fault}; it is made again"))
         return None
 
 
-def sequences_done(shards: dict[int, ShardState], done: dict[int, EmbeddingFile]) -> int:
-    """Sequences embedded so far, over all shards."""
-    return sum(
-        shard.sequences
-        if number in done
-        else sum(block.stop - block.start for block in shard.blocks if block.block in shard.files)
-        for number, shard in shards.items()
-    )
-
-
 def remove_leftovers(job: Job) -> None:
-    """Remove the temporary files of runs that were killed."""
+    """Remove temporary files and pieces of blocks of runs that were ended."""
     output = Path(job.output)
     folders = [blocks_directory(output, number, job.n_shards) for number in job.shards]
     for folder in (output, *folders):
-        for temporary in folder.glob(".*.tmp"):
-            temporary.unlink(missing_ok=True)
+        for left in (*folder.glob(".*.tmp"), *folder.glob("block-*.piece-*.h5")):
+            left.unlink(missing_ok=True)

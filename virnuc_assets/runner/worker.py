@@ -3,135 +3,97 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import threading
+import sys
 import traceback
-from dataclasses import dataclass
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from virnuc_assets.encoders.agreement import Agreement
-from virnuc_assets.errors import SequenceError, VirnucError
+from virnuc_assets.errors import (
+    DeviceMemoryError,
+    DeviceTakenError,
+    DiskFullError,
+    SequenceError,
+    StoreError,
+    VirnucError,
+)
+from virnuc_assets.runner.device_lock import sole_user
 from virnuc_assets.runner.devices import CPU, bind
+from virnuc_assets.runner.identity import Digests, block_file, block_identity
 from virnuc_assets.runner.job import Job
+from virnuc_assets.runner.link import Link
+from virnuc_assets.runner.messages import (
+    Broke,
+    DiskFull,
+    Finished,
+    Message,
+    OutOfMemory,
+    Ready,
+    Taken,
+)
 from virnuc_assets.runner.pipeline import BlockError, Pipeline
 from virnuc_assets.runner.plan import Block
-from virnuc_assets.store.embeddings import (
-    Counts,
-    EmbeddingFile,
-    Identity,
-    Origin,
-    block_path,
-    write_embeddings,
-)
+from virnuc_assets.store.embeddings import Counts, Origin, write_embeddings
 from virnuc_assets.store.sequence_table import SequenceTable
 
 if TYPE_CHECKING:
-    from virnuc_assets.encoders.encoder import Embedded, Encoder, Prepared
+    from virnuc_assets.encoders.encoder import Embedded, Encoder
+    from virnuc_assets.encoders.packing import Items
 
+_SWITCH_SECONDS = 0.0002
 LOG_FORMAT = "%(asctime)s %(name)s: %(message)s"
 
 
-@dataclass(frozen=True)
-class Digests:
-    """What the coordinator has already hashed, so that no worker hashes gigabytes again."""
-
-    weights: str
-    encoder: str
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The encoder is loaded; the worker waits for a block."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A block file was published.
-
-    `busy_seconds`, `starved_seconds`: of the `seconds` it took, what a CUDA device did.
-    `agreement`: with float32, where the precision has it checked.
-    """
-
-    block: Block
-    file: EmbeddingFile
-    seconds: float
-    busy_seconds: float = 0.0
-    starved_seconds: float = 0.0
-    agreement: Agreement | None = None
-
-
-@dataclass(frozen=True)
-class Broke:
-    """A block (or, with block None, loading the encoder) raised."""
-
-    block: Block | None
-    message: str
-    explained: bool
-
-
-Message = Ready | Finished | Broke
-
-
-def block_identity(job: Job, digests: Digests, block: Block) -> Identity:
-    """What a block file of this job must say of itself."""
-    return Identity(
-        encoder=job.encoding.encoder,
-        index_digest=job.index_digest,
-        encoder_digest=digests.encoder,
-        dtype=job.encoding.dtype,
-        n_shards=job.n_shards,
-        shard=block.shard,
-        start=block.start,
-        stop=block.stop,
-    )
-
-
-def work(connection: Connection, device: str, job: Job, digests: Digests, log_level: int) -> None:
-    """Embed the blocks that arrive on `connection` until it says None or closes."""
+def work(link: Link, device: str, job: Job, digests: Digests, log_level: int) -> None:
+    """Embed the blocks that arrive on `link` until it says None or closes."""
     # A spawned process starts with no logging at all.
     logging.basicConfig(level=log_level, format=LOG_FORMAT)
-    # A Ctrl-C reaches the whole foreground group; the coordinator alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    torch_device = bind(device)
+    if device != CPU:
+        # The thread that feeds the GPU has milliseconds to spare, and waits this long for the
+        # interpreter whenever another thread is busy.
+        sys.setswitchinterval(_SWITCH_SECONDS)
     try:
-        from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
-
-        encoding = job.encoding
-        encoder = load_encoder(
-            EncoderSettings(
-                encoder=encoding.encoder,
-                weights=encoding.weights,
-                device=torch_device,
-                dtype=encoding.dtype,  # type: ignore[arg-type]  # refused there if unknown
-                attention=encoding.attention,
-                token_budget=encoding.token_budget,
-                long_sequences=encoding.long_sequences,
-                validate=encoding.validate,
-            ),
-            weights_digest=digests.weights,
-        )
-        table = SequenceTable(Path(job.sequences))
-        # Again, in every worker: the index may have been renewed since the coordinator looked.
-        table.verify(job.sequences_sha256)
-        connection.send(Ready())
-        _embed_blocks(connection, job, digests, encoder, table)
+        with ExitStack() as stack:
+            if device != CPU:
+                stack.enter_context(sole_user(device))
+            _embed(link, bind(device), job, digests)
     except (EOFError, BrokenPipeError):
         return
     except BlockError as error:
         cause = error.__cause__ or error
         if not isinstance(cause, BrokenPipeError):  # nobody is there to be told
-            connection.send(_broke(error.block, device, cause))
+            link.send(_broke(error.block, device, cause))
     except Exception as error:  # noqa: BLE001  reported to the coordinator
-        connection.send(_broke(None, device, error))
+        link.send(_broke(None, device, error))
+
+
+def _embed(link: Link, torch_device: str, job: Job, digests: Digests) -> None:
+    from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
+
+    encoding = job.encoding
+    encoder = load_encoder(
+        EncoderSettings(
+            encoder=encoding.encoder,
+            weights=encoding.weights,
+            device=torch_device,
+            dtype=encoding.dtype,  # type: ignore[arg-type]  # refused there if unknown
+            attention=encoding.attention,
+            token_budget=encoding.token_budget,
+            long_sequences=encoding.long_sequences,
+            validate=encoding.validate,
+        ),
+        weights_digest=digests.weights,
+    )
+    table = SequenceTable(Path(job.sequences))
+    # Again, in every worker: the index may have been renewed since the coordinator looked.
+    table.verify(job.sequences_sha256)
+    link.send(Ready(encoder.description.dim))
+    _embed_blocks(link, job, digests, encoder, table)
 
 
 def _embed_blocks(
-    connection: Connection, job: Job, digests: Digests, encoder: Encoder, table: SequenceTable
+    link: Link, job: Job, digests: Digests, encoder: Encoder, table: SequenceTable
 ) -> None:
     about = encoder.description
     origin = Origin(
@@ -144,32 +106,43 @@ def _embed_blocks(
         long_sequences=about.long_sequences,
     )
 
-    def prepare(block: Block) -> Prepared:
+    def prepare(block: Block) -> Items:
         rows = block_identity(job, digests, block).rows()
         return encoder.prepare(table.take(rows))
 
     def publish(block: Block, embedded: Embedded, seconds: float) -> None:
         counts = Counts(
             tokens=embedded.tokens,
-            slots=embedded.slots,
-            packs=embedded.packs,
             truncated=embedded.truncated,
             windowed=embedded.windowed,
             redone_in_float32=embedded.redone_in_float32,
         )
         file = write_embeddings(
-            block_path(Path(job.output), block.shard, job.n_shards, block.block),
+            block_file(job, block),
             block_identity(job, digests, block),
             origin,
             counts,
             about.dim,
             [embedded.values],
         )
-        busy, starved = embedded.busy_seconds, embedded.starved_seconds
-        connection.send(Finished(block, file, seconds, busy, starved, embedded.agreement))
+        link.send(
+            Finished(
+                block,
+                file,
+                seconds,
+                embedded.slots,
+                embedded.busy_seconds,
+                embedded.starved_seconds,
+                embedded.agreement,
+                embedded.flops,
+                embedded.peak_memory_bytes or None,
+                about.gemm_flops_per_second,
+            )
+        )
 
+    compute = partial(encoder.compute, landed=link.landed)
     try:
-        Pipeline(connection.recv, prepare, encoder.compute, publish).run()
+        Pipeline(link.recv, prepare, compute, publish).run()
     except BlockError as error:
         if isinstance(error.__cause__, SequenceError):
             cause = error.__cause__
@@ -178,16 +151,20 @@ def _embed_blocks(
         raise
 
 
-def _broke(block: Block | None, device: str, error: BaseException) -> Broke:
-    if isinstance(error, VirnucError):
-        # Inside this process the device is always number 0; a person knows it by its own id.
-        text = str(error) if device == CPU else f"GPU {device}: {error}"
-        return Broke(block, text, explained=True)
+def _broke(block: Block | None, device: str, error: BaseException) -> Message:
+    # Inside this process the device is always number 0; a person knows it by its own id.
+    text = str(error) if device == CPU else f"GPU {device}: {error}"
+    match error:
+        case SequenceError(row=row):
+            return Broke(block, text, explained=True, row=row)
+        case DeviceMemoryError(token_budget=token_budget):
+            return OutOfMemory(text, token_budget)
+        case DeviceTakenError():
+            return Taken(text)
+        case DiskFullError():
+            return DiskFull()
+        case StoreError():
+            return Broke(None, text, explained=True)  # another block could not be written either
+        case VirnucError():
+            return Broke(block, text, explained=True)
     return Broke(block, "".join(traceback.format_exception(error)), explained=False)
-
-
-def _exit_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from virnuc_assets.errors import InputError
+from virnuc_assets.sequences.compiled import compiled
 from virnuc_assets.sequences.input_file import OpenInput
 
 Format = Literal["fasta", "fastq"]
@@ -67,8 +68,16 @@ def read_blocks(source: OpenInput, size: int) -> Iterator[Block]:
 
 
 def _count_lines(data: bytearray, end: int) -> int:
+    return _count(np.frombuffer(data, np.uint8, end), _NEWLINE)
+
+
+@compiled
+def _count(text: np.ndarray, byte: int) -> int:
     # Many bytes at a time, which `bytearray.count` does not do for short lines.
-    return int(np.count_nonzero(np.frombuffer(data, np.uint8, end) == _NEWLINE))
+    count = 0
+    for other in text:
+        count += other == byte
+    return count
 
 
 def _fill(source: OpenInput, data: bytearray, filled: int) -> int:

@@ -18,7 +18,8 @@ from virnuc_assets.sequences.ragged import within_run
 
 MIN_CHUNK_LENGTH = 3
 _MAX_CHUNK_LENGTH = 1_000_000
-_WINDOW = 1 << 20
+_WINDOW = 1 << 23
+_WINDOW_CHUNKS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,13 @@ def chunk_records(offsets: np.ndarray, chunk_length: int) -> Chunks:
 
 
 def windows(chunks: Chunks) -> Iterator[slice]:
-    """Slices of `chunks`, in order, that span about a million letters each.
+    """Slices of `chunks`, in order: as many as share so many letters, and no more than a number.
 
-    They bound the memory of whatever is computed for every letter of a window.
+    They bound the memory of whatever is computed for a window.
     """
-    edges = np.flatnonzero(np.diff(chunks.start // _WINDOW)) + 1
+    window = chunks.start // _WINDOW
+    edges = np.flatnonzero(np.diff(window)) + 1
     bounds = [0, *edges.tolist(), chunks.start.size]
     for first, last in pairwise(bounds):
-        if first < last:
-            yield slice(first, last)
+        for begin in range(first, last, _WINDOW_CHUNKS):
+            yield slice(begin, min(begin + _WINDOW_CHUNKS, last))

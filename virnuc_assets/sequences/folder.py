@@ -58,17 +58,18 @@ def parquet_table(
 
     `repeating`: text columns of few different values.
     """
-    # Numbers rise slowly and other text hardly repeats: differences and plain text are smaller,
-    # and quicker to write, than dictionaries.
+    # Numbers rise slowly and other text hardly repeats: differences and plain text are smaller, and
+    # quicker to write, than dictionaries. Packed differences hardly shrink.
     numbers = [field.name for field in schema if pa.types.is_integer(field.type)]
     with (
         atomic_path(path) as temporary,
         pq.ParquetWriter(
             temporary,
             schema,
-            compression="zstd",
-            use_dictionary=list(repeating),
+            compression={name: "none" if name in numbers else "zstd" for name in schema.names},
+            use_dictionary=list(repeating) or False,
             column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+            write_statistics=False,
         ) as writer,
     ):
         yield writer

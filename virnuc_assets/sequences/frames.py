@@ -36,16 +36,20 @@ def _number(codon: str) -> int:
 
 _CODONS = [one + two + three for one in _BASES for two in _BASES for three in _BASES]
 _NCBI = ["".join(codon) for codon in product(_NCBI_ORDER, repeat=3)]
-_FORWARD = np.array([_NCBI_CODE[_NCBI.index(codon)] for codon in _CODONS], np.uint8)
+_FORWARD = np.zeros(128, np.uint8)  # with room for codons of anything else
+_FORWARD[: len(_CODONS)] = [_NCBI_CODE[_NCBI.index(codon)] for codon in _CODONS]
 _PAIRS = str.maketrans("ACGT", "TGCA")
-_REVERSE = np.array([_FORWARD[_number(codon[::-1].translate(_PAIRS))] for codon in _CODONS])
-_COMPLEMENT = np.frombuffer(
-    bytes(range(256)).translate(bytes.maketrans(b"ACGT", b"TGCA")), np.uint8
-)
+_REVERSE = np.zeros_like(_FORWARD)
+_REVERSE[: len(_CODONS)] = [_FORWARD[_number(codon[::-1].translate(_PAIRS))] for codon in _CODONS]
+# What a base and its complement differ by.
+_A_OR_T, _C_OR_G, _NOTHING = np.uint8(_A ^ _T), np.uint8(_C ^ _G), np.uint8(0)
 
 _TAA, _TAG, _TGA = map(_number, ("TAA", "TAG", "TGA"))
 _TTA, _CTA, _TCA = map(_number, ("TTA", "CTA", "TCA"))  # the same, read on the other strand
 _FORWARD_STOP, _REVERSE_STOP = 1, 2
+_OPEN = np.array([len(FRAME_NAMES) - bits.bit_count() for bits in range(1 << len(FRAME_NAMES))])
+_REACH = 16  # codons that are asked together whether one is a stop
+_SPAN = 1 << 17  # letters that are looked up together: what is found of them stays in cache
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,10 @@ def open_frames(letters: np.ndarray, start: np.ndarray, stop: np.ndarray) -> Ope
         start: where each chunk starts in `letters`, int64, shape (n,).
         stop: where it ends, int64, shape (n,).
     """
-    codons, stops = _codons(letters)
-    stopped = np.empty(start.size, np.uint8)
-    most_frames, most_residues = _find_stops(stops, start, stop, stopped)
+    codons, stopped = np.empty(letters.size, np.uint8), np.empty(start.size, np.uint8)
+    most_frames, most_residues = _find_stops(letters, start, stop, codons, stopped, _SPAN)
     frames = np.empty((2, most_frames), np.int64)
-    residues, bases = np.empty(most_residues, np.uint8), np.empty(4 * most_residues, np.uint8)
+    residues, bases = np.empty(most_residues + 1, np.uint8), np.empty(4 * most_residues, np.uint8)
     ends = np.zeros((2, most_frames + 1), np.int64)
     n = _emit(letters, codons, start, stop, stopped, frames, residues, bases, ends)
     protein_ends, base_ends = ends[:, : n + 1]
@@ -91,54 +94,94 @@ def open_frames(letters: np.ndarray, start: np.ndarray, stop: np.ndarray) -> Ope
     )
 
 
-def _codons(letters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The codon that starts at each place, and on which strands it is a stop; uint8, (total,)."""
-    codons, stops = np.empty(letters.size, np.uint8), np.empty(letters.size, np.uint8)
-    _look_up(letters, np.full(letters.size + 2, _OTHER, np.uint8), codons, stops)
-    return codons, stops
+@compiled
+def _find_stops(
+    letters: np.ndarray,
+    start: np.ndarray,
+    stop: np.ndarray,
+    codons: np.ndarray,
+    stopped: np.ndarray,
+    span: int,
+) -> tuple[int, int]:
+    """Fill `codons`, and set bit f of `stopped` where frame f of a chunk has a stop.
+
+    Returns how many frames and residues there are at most. Chunks that lie within `span` letters
+    are looked up together.
+    """
+    room = max(span, (stop - start).max())
+    numbers = np.empty(room + 2, np.uint8)
+    stops, ahead = np.empty(room, np.uint8), np.empty(room, np.uint8)
+    frames = residues = first = 0
+    while first < start.size:
+        base, last = start[first], first
+        while last < start.size and stop[last] - base <= room:
+            last += 1
+        end = stop[last - 1]
+        _look_up(letters[base:end], numbers, codons[base:end], stops, ahead)
+        for chunk in range(first, last):
+            length = stop[chunk] - start[chunk]
+            bits = _stopped_frames(stops, ahead, start[chunk] - base, length)
+            stopped[chunk] = bits
+            frames += _OPEN[bits]
+            residues += _OPEN[bits] * (length // 3)
+        first = last
+    return frames, residues
 
 
 @compiled
 def _look_up(
-    letters: np.ndarray, numbers: np.ndarray, codons: np.ndarray, stops: np.ndarray
+    letters: np.ndarray,
+    numbers: np.ndarray,
+    codons: np.ndarray,
+    stops: np.ndarray,
+    ahead: np.ndarray,
 ) -> None:
-    # Comparisons rather than tables: both loops run many letters at a time.
+    """The codon that starts at each place, and the strands on which it is a stop.
+
+    `ahead`: the strands on which one of `_REACH` codons is, from the place on at one phase; what
+    would reach beyond the end is left out. `numbers` is overwritten. Comparisons rather than
+    tables: these loops run many letters at a time.
+    """
+    size = letters.size
     for i, letter in enumerate(letters):
         base = (letter == _A) | (letter == _C) | (letter == _G) | (letter == _T)
         numbers[i] = (letter >> 1) & 3 if base else _OTHER
-    for i in range(letters.size):
+    numbers[size : size + 2] = _OTHER
+    for i in range(size):
         one, two, three = numbers[i], numbers[i + 1], numbers[i + 2]
         codon = np.uint8((one << 4) | (two << 2) | three | ((one | two) & _OTHER))
         forward = (codon == _TAA) | (codon == _TAG) | (codon == _TGA)
         reverse = (codon == _TTA) | (codon == _CTA) | (codon == _TCA)
         codons[i] = codon
         stops[i] = forward * _FORWARD_STOP | reverse * _REVERSE_STOP
+    four = numbers
+    for i in range(size - 9):
+        four[i] = stops[i] | stops[i + 3] | stops[i + 6] | stops[i + 9]
+    for i in range(size - 45):
+        ahead[i] = four[i] | four[i + 12] | four[i + 24] | four[i + 36]
 
 
 @compiled
-def _find_stops(
-    stops: np.ndarray, start: np.ndarray, stop: np.ndarray, stopped: np.ndarray
-) -> tuple[int, int]:
-    """Set bit f of `stopped` where frame f has a stop; the most frames and residues there are."""
-    frames = residues = 0
-    for chunk in range(start.size):
-        first, end = start[chunk], stop[chunk] - 2
-        bits = 0
-        for phase in range(3):
-            found = 0
-            for place in range(first + phase, end, 3):
-                found |= stops[place]
-                if found == _FORWARD_STOP | _REVERSE_STOP:
-                    break
-            backwards = (stop[chunk] - first - phase) % 3
-            bits |= (found & _FORWARD_STOP) << phase
-            bits |= ((found & _REVERSE_STOP) >> 1) << (3 + backwards)
-        stopped[chunk] = bits
-        for frame in range(6):
-            if not bits >> frame & 1:
-                frames += 1
-                residues += (end + 2 - first) // 3
-    return frames, residues
+def _stopped_frames(stops: np.ndarray, ahead: np.ndarray, start: int, length: int) -> int:
+    """Bit f is set where frame f of the chunk of `length` letters at `start` has a stop."""
+    bits = 0
+    for phase in range(3):
+        codons = (length - phase) // 3
+        place = start + phase
+        found = 0
+        if codons < _REACH:
+            for codon in range(codons):
+                found |= stops[place + 3 * codon]
+        else:
+            last = place + 3 * (codons - _REACH)
+            found |= ahead[last]
+            while place < last and found != _FORWARD_STOP | _REVERSE_STOP:
+                found |= ahead[place]
+                place += 3 * _REACH
+        backwards = (length + 3 - phase) % 3
+        bits |= (found & _FORWARD_STOP) << phase
+        bits |= ((found & _REVERSE_STOP) >> 1) << (3 + backwards)
+    return bits
 
 
 @compiled
@@ -177,14 +220,37 @@ def _emit(
                 continue
             length = min(3 * emitted + 1, room)
             if frame < 3:
-                bases[base : base + length] = letters[first : first + length]
+                _copy(letters, first, length, bases, base)
             else:
-                for i in range(length):
-                    bases[base + i] = _COMPLEMENT[letters[last - 1 - i]]
+                _complement(letters, last, length, bases, base)
             frames[0, n], frames[1, n] = chunk, frame
             n += 1
             ends[0, n], ends[1, n] = residue, base + length
     return n
+
+
+# Indices without a sign need no look whether they count from the end, so that the next two loops
+# run many letters at a time.
+
+
+@compiled
+def _copy(letters: np.ndarray, first: int, length: int, bases: np.ndarray, written: int) -> None:
+    begin, to = np.uintp(first), np.uintp(written)
+    for i in range(np.uintp(length)):
+        bases[to + i] = letters[begin + i]
+
+
+@compiled
+def _complement(
+    letters: np.ndarray, last: int, length: int, bases: np.ndarray, written: int
+) -> None:
+    """The reverse complement of what ends before `last`; leaves all but A, C, G and T as it is."""
+    end, to = np.uintp(last - 1), np.uintp(written)
+    for i in range(np.uintp(length)):
+        letter = letters[end - i]
+        a_or_t = _A_OR_T if (letter == _A) | (letter == _T) else _NOTHING
+        c_or_g = _C_OR_G if (letter == _C) | (letter == _G) else _NOTHING
+        bases[to + i] = letter ^ a_or_t ^ c_or_g
 
 
 @compiled
@@ -197,10 +263,12 @@ def _translate(
     residues: np.ndarray,
     written: int,
 ) -> int:
-    """Write the residues of `count` codons to `residues[written:]`; where they end there."""
-    for _ in range(count):
-        if codons[place] < _OTHER:
-            residues[written] = code[codons[place]]
-            written += 1
-        place += step
+    """Write the residues of `count` codons to `residues[written:]`; where they end there.
+
+    What is written beyond is overwritten by the next.
+    """
+    for i in range(count):
+        codon = codons[np.uintp(place + step * i)]
+        residues[np.uintp(written)] = code[codon]
+        written += codon < _OTHER
     return written

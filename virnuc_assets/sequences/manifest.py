@@ -8,6 +8,7 @@ from pathlib import Path
 from virnuc_assets.errors import StoreError
 from virnuc_assets.sequences.folder import MANIFEST_FILE
 from virnuc_assets.store.atomic import read_json
+from virnuc_assets.store.digests import sha256_json
 
 RECORDS_FILE = "records.parquet"
 FRAMES_FILE = "frames.parquet"
@@ -51,6 +52,12 @@ class IndexManifest:
         if not self.frames:
             return 1.0
         return (self.unique_nucleotides + self.unique_proteins) / (2 * self.frames)
+
+
+def index_digest(manifest: IndexManifest) -> str:
+    """The digest that belongs to what `manifest` says."""
+    names = ("schema", "chunk_length", "input_sha256", "nucleotides_sha256", "proteins_sha256")
+    return sha256_json({name: getattr(manifest, name) for name in names})
 
 
 def read_manifest(directory: Path) -> IndexManifest:

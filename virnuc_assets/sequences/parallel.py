@@ -27,8 +27,11 @@ def ordered_map(
 
     `items` is read a few ahead of what is yielded, so that at most `threads + 1` of them or of
     their results are held. The first exception is raised in its turn; what is not begun then is
-    dropped.
+    dropped. One thread is the caller's own: another would only wait for it, on one core.
     """
+    if threads == 1:
+        yield from map(function, items)
+        return
     with ThreadPoolExecutor(threads) as pool:
         ahead: deque[Future[Result]] = deque()
         try:

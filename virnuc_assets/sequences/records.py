@@ -16,12 +16,20 @@ import pyarrow as pa
 
 from virnuc_assets.errors import InputError
 from virnuc_assets.sequences.blocks import Block
-from virnuc_assets.sequences.parsing import BLANK, REFUSED, Fault, Parsed, parse_block
+from virnuc_assets.sequences.parsing import (
+    BLANK,
+    LONGEST_ID,
+    REFUSED,
+    Fault,
+    Parsed,
+    parse_block,
+)
 from virnuc_assets.sequences.ragged import string_array
 
 Kind = Literal["nucleotide", "protein"]
 
 _PROTEIN_ONLY = "EFILPQ"
+_SHOWN = 200  # letters of an id
 
 
 def _letter_table(letters: bytes, read_as: bytes) -> np.ndarray:
@@ -65,9 +73,9 @@ def parse_records(path: Path, kind: Kind, block: Block) -> Records:
     be lower case.
 
     Raises:
-        InputError: a record has no id, an id that is not printable ASCII, no sequence, or a
-            letter that is not an IUPAC code of `kind` (gaps are refused in nucleotides); or it is
-            not laid out as FASTQ is.
+        InputError: a record has no id, an id that is not printable ASCII or has more than
+            `LONGEST_ID` letters, no sequence, or a letter that is not an IUPAC code of `kind`
+            (gaps are refused in nucleotides); or it is not laid out as FASTQ is.
     """
     parsed = parse_block(block, _LETTERS[kind])
     if parsed.fault:
@@ -90,6 +98,7 @@ _FAULTS = {
         "has an id that is not plain ASCII",
         "rename it with letters, digits and punctuation",
     ),
+    Fault.LONG_ID: (f"has an id of more than {LONGEST_ID} letters", "give it a shorter one"),
     Fault.NO_SEQUENCE: ("has no sequence", "remove it or give its sequence"),
     Fault.BARE_RETURN: (
         "has a carriage return within its header line",
@@ -114,7 +123,7 @@ _FAULTS = {
 def _explain(parsed: Parsed, kind: Kind, block: Block) -> str:
     """A fault in words: the record, what is wrong with it, where, and the remedy."""
     before = int(parsed.id_ends[-2]) if len(parsed.id_ends) > 1 else 0
-    name = parsed.ids[before:].tobytes().decode("latin-1")
+    name = parsed.ids[before:][:_SHOWN].tobytes().decode("latin-1")
     if parsed.fault is Fault.ODD_LETTER:
         fault, remedy = _letter_fault(chr(parsed.byte), kind)
     else:

@@ -19,23 +19,24 @@ import pyarrow as pa
 
 from virnuc_assets.sequences.parallel import ordered_map
 from virnuc_assets.sequences.ragged import flat
-from virnuc_assets.sequences.spool import BATCH_ROWS, Kept, Spool
+from virnuc_assets.sequences.spool import Kept, Spool
 from virnuc_assets.sequences.unique import unique_longest_first
 from virnuc_assets.store.sequence_table import COLUMN, write_sequence_table
 
-PART_LETTERS = 1 << 24
-"""Letters that are sorted together when runs are merged, about."""
+_LEAST_PART, _MOST_PART, _PIECE = 1 << 24, 1 << 25, 1 << 17
 
 Place = tuple[int, str]
-"""What the order of tables goes by: minus a sequence's length, then its letters."""
+"""What the order of tables goes by: minus a sequence's length, then its first letters."""
+
+_PLACE_LETTERS = 1 << 10  # memory holds places of all runs, and sequences may be long
 
 
 @dataclass(frozen=True)
 class Run:
     """Distinct sequences in the order of tables.
 
-    `marks`: every `BATCH_ROWS`-th of them, from the first, with how many letters there are from
-    each to the next.
+    `marks`: the first of every batch of rows, with how many letters there are from each to the
+    next.
     """
 
     kept: Kept
@@ -56,26 +57,27 @@ class Run:
         after = bisect_left(self.marks, place, key=lambda mark: mark[0])
         if not after:
             return 0
-        first = (after - 1) * BATCH_ROWS
-        batch = self.read(first, min(first + BATCH_ROWS, self.kept.rows)).to_pylist()
+        first = (after - 1) * self.kept.batch_rows
+        batch = self.read(first, min(first + self.kept.batch_rows, self.kept.rows)).to_pylist()
         return first + bisect_left(batch, place, key=_place)
 
 
 def _place(sequence: str) -> Place:
-    return -len(sequence), sequence
+    return -len(sequence), sequence[:_PLACE_LETTERS]
 
 
 def write_run(spool: Spool, sequences: pa.LargeStringArray) -> tuple[Run, np.ndarray]:
     """Put the distinct ones of `sequences` by; the run, and where each is in it (int64, (n,))."""
     distinct, rows = unique_longest_first(sequences)
+    kept = spool.keep(pa.table({COLUMN: distinct}))
     starts = flat(distinct)[1]
-    edges = [*range(0, len(distinct), BATCH_ROWS), len(distinct)]
+    edges = [*range(0, kept.rows, kept.batch_rows), kept.rows]
     marks = tuple(
         (_place(distinct[first].as_py()), int(starts[last] - starts[first]))
         for first, last in pairwise(edges)
         if first < last
     )
-    return Run(spool.keep(pa.table({COLUMN: distinct})), marks), rows
+    return Run(kept, marks), rows
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,22 @@ class Merged:
 
 
 def merge_runs(
-    runs: Sequence[Run], table: Path, scratch: Path, threads: int, part_letters: int = PART_LETTERS
+    runs: Sequence[Run],
+    table: Path,
+    scratch: Path,
+    threads: int,
+    part_letters: int | None = None,
 ) -> Merged:
     """Write the distinct sequences of all `runs` to `table`, and a file into folder `scratch`.
+
+    About `part_letters` are sorted together, by default as many as let what is read of a run at a
+    time be of some size, within bounds.
 
     Raises:
         StoreError: `table` cannot be written.
     """
+    if part_letters is None:
+        part_letters = min(max(_LEAST_PART, len(runs) * _PIECE), _MOST_PART)
     bounds = _bounds(runs, part_letters)
     sequences = letters = given = 0
     spans: list[list[tuple[int, int]]] = [[] for _ in runs]

@@ -30,7 +30,7 @@ from virnuc_assets.store.digests import sha256_file, sha256_json
 
 LIST_FILE = "sequences.parquet"
 UNIQUE_FILE = "sequences.arrow"
-LIST_SCHEMA = 1
+LIST_SCHEMA = 2
 
 _LIST = pa.schema({"ordinal": pa.int64(), "id": pa.large_string(), "row": pa.int64()})
 

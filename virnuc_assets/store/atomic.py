@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from virnuc_assets.errors import StoreError
+from virnuc_assets.errors import DiskFullError, StoreError
 
 
 @contextmanager
@@ -21,7 +21,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     name holds the process id, so that two writers cannot share one.
 
     Raises:
-        StoreError: the folder cannot be made or written, or the disk is full.
+        DiskFullError: the disk is full, or the quota on it is used up.
+        StoreError: the folder cannot be made or written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -34,12 +35,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError):
-            raise StoreError(
-                f"{path}: cannot be written ({_reason(error)}); free some space, change "
-                "the folder's permissions or choose another; what is finished is kept"
-            ) from error
-        raise
+        if not isinstance(error, OSError):
+            raise
+        if _is_full(error):
+            raise DiskFullError(path) from error
+        raise StoreError(
+            f"{path}: cannot be written ({_reason(error)}); change the folder's permissions or "
+            "choose another; what is finished is kept"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -64,11 +67,14 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+def _is_full(error: OSError) -> bool:
+    # Arrow gives the system's words in a report of its own, without the number.
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return error.errno in full or any(os.strerror(number) in str(error) for number in full)
+
+
 def _reason(error: OSError) -> str:
-    # HDF5 and Arrow wrap the system's words in a report of their own internals.
-    text = error.strerror or str(error)
-    full = os.strerror(errno.ENOSPC)
-    return full if full in text else " ".join(text.split())
+    return " ".join((error.strerror or str(error)).split())
 
 
 def _fsync(path: Path) -> None:

@@ -2,7 +2,8 @@
 
 A block and a shard are the same kind of HDF5 file: `embeddings` (n, d) float32 and `row` (n,)
 int64, the row of the sequence table each embedding belongs to, with attributes that say what made
-them. Shard s of S holds rows s::S. Nothing in a file depends on when or how often a run was
+them. `set_aside` (k,) int64 lists the rows that could not be embedded: their values are NaN, and no
+others are. Shard s of S holds rows s::S. Nothing in a file depends on when or how often a run was
 interrupted, so the same work gives the same bytes.
 """
 
@@ -17,10 +18,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from virnuc_assets.errors import StoreError
+from virnuc_assets.errors import StoreError, UnusableFileError
 from virnuc_assets.store.atomic import atomic_path
+from virnuc_assets.store.hdf5 import new_hdf5
+from virnuc_assets.store.seal import SEAL_BYTES, check_seal, seal
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,6 @@ class Counts:
 
     tokens: int = 0
     """Real tokens, padding excluded."""
-    slots: int = 0
-    """Tokens computed, padding included: packs × token budget."""
-    packs: int = 0
     truncated: int = 0
     """Sequences cut at the model's limit."""
     windowed: int = 0
@@ -63,11 +63,6 @@ class Counts:
     def __add__(self, other: Counts) -> Counts:
         mine, theirs = asdict(self), asdict(other)
         return Counts(**{name: mine[name] + theirs[name] for name in mine})
-
-    @property
-    def packing_efficiency(self) -> float:
-        """Real tokens over computed tokens; 1.0 for an empty file."""
-        return self.tokens / self.slots if self.slots else 1.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +82,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class EmbeddingFile:
-    """An embedding file's attributes, read back."""
+    """An embedding file without its numbers."""
 
     path: Path
     identity: Identity
@@ -96,6 +91,8 @@ class EmbeddingFile:
     dim: int
     checksum: str
     """SHA-256 of the embeddings' bytes, row-major."""
+    set_aside: tuple[int, ...] = ()
+    """Rows of the sequence table that could not be embedded, ascending; NaN in the file."""
 
 
 def shard_path(directory: Path, shard: int, n_shards: int) -> Path:
@@ -125,49 +122,67 @@ def write_embeddings(
     counts: Counts,
     dim: int,
     pieces: Iterable[np.ndarray],
+    set_aside: Sequence[int] = (),
 ) -> EmbeddingFile:
     """Write an embedding file from consecutive float32 arrays (n_i, dim), atomically.
 
+    The rows `set_aside` (rows of the sequence table) are written as NaN, whatever the pieces hold.
+
     Raises:
         StoreError: the folder cannot be written, or the pieces do not add up to the identity.
+        ValueError: a row of `set_aside` is not one of the file's.
     """
     n = identity.stop - identity.start
+    without = np.unique(np.asarray(set_aside, np.int64))
+    absent = np.isin(identity.rows(), without)
+    if absent.sum() != len(without):
+        raise ValueError(f"{path}: rows {without.tolist()} are not all of {identity}")
     checksum = hashlib.sha256()
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        dataset = file.create_dataset("embeddings", (n, dim), np.float32)
-        filled = 0
-        for piece in pieces:
-            values = np.ascontiguousarray(piece, np.float32)
-            dataset[filled : filled + len(values)] = values
-            checksum.update(values.data)
-            filled += len(values)
-        if filled != n:
-            raise StoreError(f"{path}: {filled} embeddings for {n} rows; run it again")
-        file.create_dataset("row", data=identity.rows())
-        written = EmbeddingFile(path, identity, counts, origin, dim, checksum.hexdigest())
-        file.attrs["schema"] = SCHEMA
-        file.attrs["dim"] = dim
-        file.attrs["checksum"] = written.checksum
-        for group in (identity, counts, origin):
-            for name, value in asdict(group).items():
-                file.attrs[name] = value
+    with atomic_path(path) as temporary:
+        with new_hdf5(temporary, SEAL_BYTES) as file:
+            dataset = file.create_dataset("embeddings", (n, dim), np.float32)
+            filled = 0
+            for piece in pieces:
+                values = np.ascontiguousarray(piece, np.float32)
+                missing = absent[filled : filled + len(values)]
+                if missing.any():
+                    values = np.where(missing[:, None], np.float32(np.nan), values)
+                dataset[filled : filled + len(values)] = values
+                checksum.update(values.data)
+                filled += len(values)
+            if filled != n:
+                raise StoreError(f"{path}: {filled} embeddings for {n} rows; run it again")
+            file.create_dataset("row", data=identity.rows())
+            file.create_dataset("set_aside", data=without)
+            written = EmbeddingFile(
+                path, identity, counts, origin, dim, checksum.hexdigest(), tuple(without.tolist())
+            )
+            file.attrs["schema"] = SCHEMA
+            file.attrs["dim"] = dim
+            file.attrs["checksum"] = written.checksum
+            for group in (identity, counts, origin):
+                for name, value in asdict(group).items():
+                    file.attrs[name] = value
+        seal(temporary)
     return written
 
 
 def read_attributes(path: Path) -> EmbeddingFile:
-    """Read an embedding file's attributes, not its numbers.
+    """Read what an embedding file says of itself; its bytes are checked first, its numbers not.
 
     Raises:
-        StoreError: missing, damaged, or not an embedding file of this version.
+        StoreError: missing.
+        UnusableFileError: damaged, or not an embedding file of this version.
     """
+    check_seal(path)
     try:
         with h5py.File(path, "r") as file:
             found: dict[str, Any] = {name: _plain(value) for name, value in file.attrs.items()}
             shapes = {name: file[name].shape for name in ("embeddings", "row")}
+            set_aside = file["set_aside"][:].tolist()
         if found["schema"] != SCHEMA:
-            raise StoreError(
-                f"{path}: has format {found['schema']}, this version reads {SCHEMA}; "
-                "delete it and embed again"
+            raise UnusableFileError(
+                path, f"has format {found['schema']}, this version reads {SCHEMA}"
             )
         read = EmbeddingFile(
             path=path,
@@ -176,16 +191,13 @@ def read_attributes(path: Path) -> EmbeddingFile:
             origin=Origin(**_fields(Origin, found)),
             dim=found["dim"],
             checksum=found["checksum"],
+            set_aside=tuple(set_aside),
         )
-    except FileNotFoundError as error:
-        raise StoreError(f"{path}: no such embedding file; embed this shard first") from error
     except (OSError, KeyError) as error:
-        raise StoreError(
-            f"{path}: is not a whole embedding file ({error}); delete it and embed again"
-        ) from error
+        raise UnusableFileError(path, f"is not an embedding file ({error})") from error
     n = read.identity.stop - read.identity.start
     if shapes != {"embeddings": (n, read.dim), "row": (n,)}:
-        raise StoreError(f"{path}: holds shapes {shapes} for {n} rows; delete it and embed again")
+        raise UnusableFileError(path, f"holds shapes {shapes} for {n} rows")
     return read
 
 
@@ -193,40 +205,59 @@ def verify(path: Path, expected: Identity) -> EmbeddingFile:
     """Check that a file was made from `expected` and is whole.
 
     Raises:
-        StoreError: says what differs.
+        StoreError: missing.
+        UnusableFileError: says what is wrong or differs.
     """
-    found, wanted = asdict(read_attributes(path).identity), asdict(expected)
+    read = read_attributes(path)
+    found, wanted = asdict(read.identity), asdict(expected)
     differing = [
         f"{name} is {found[name]!r}, not {wanted[name]!r}"
         for name in wanted
         if found[name] != wanted[name]
     ]
     if differing:
-        raise StoreError(f"{path}: was made from something else ({'; '.join(differing)})")
-    return verify_contents(path)
+        raise UnusableFileError(path, f"was made from something else ({'; '.join(differing)})")
+    _check_numbers(read)
+    return read
 
 
 def verify_contents(path: Path) -> EmbeddingFile:
-    """Check that a file is whole: its rows, its checksum, and no NaN or Inf.
+    """Check that a file is whole: its bytes, its rows, and NaN where and only where it says.
+
+    A row set aside is NaN throughout; any other is finite throughout.
 
     Raises:
-        StoreError: says what is wrong.
+        StoreError: missing.
+        UnusableFileError: says what is wrong.
     """
     read = read_attributes(path)
-    checksum, finite = hashlib.sha256(), True
+    _check_numbers(read)
+    return read
+
+
+def _check_numbers(read: EmbeddingFile) -> None:
+    path = read.path
+    missing, broken = [np.empty(0, np.int64)], False
+    rows = read.identity.rows()
     try:
         with h5py.File(path, "r") as file:
-            rows_match = np.array_equal(file["row"][:], read.identity.rows())
+            rows_match = np.array_equal(file["row"][:], rows)
+            start = 0
             for piece in _pieces(file["embeddings"]):
-                checksum.update(piece.data)
-                finite &= bool(np.isfinite(piece).all())
+                is_missing = np.isnan(piece).all(axis=1)
+                missing.append(rows[start : start + len(piece)][is_missing])
+                broken |= not np.isfinite(piece[~is_missing]).all()
+                start += len(piece)
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error})") from error
-    if not rows_match or checksum.hexdigest() != read.checksum:
-        raise StoreError(f"{path}: its contents do not match its checksum")
-    if not finite:
-        raise StoreError(f"{path}: holds values that are not finite numbers")
-    return read
+        raise UnusableFileError(path, f"cannot be read ({error})") from error
+    if not rows_match:
+        raise UnusableFileError(path, "its rows are not those it says it holds")
+    if broken or tuple(np.concatenate(missing).tolist()) != read.set_aside:
+        raise UnusableFileError(
+            path,
+            "holds values that are not finite numbers, or rows without them, other than the rows "
+            "it lists as set aside",
+        )
 
 
 def merge_origins(files: Sequence[EmbeddingFile]) -> Origin:
@@ -258,76 +289,9 @@ def assemble_shard(
                 yield from _pieces(file["embeddings"])
 
     counts = sum((block.counts for block in blocks), Counts())
+    set_aside = [row for block in blocks for row in block.set_aside]
     path = shard_path(directory, identity.shard, identity.n_shards)
-    return write_embeddings(path, identity, merge_origins(blocks), counts, dim, pieces())
-
-
-class ShardedEmbeddings:
-    """All shards of one encoder of one sample, read by row of the sequence table."""
-
-    def __init__(self, directory: Path, n_shards: int, n_rows: int, index_digest: str) -> None:
-        """Open every shard; check that each is whole and all are of the same index and encoder.
-
-        An older shard can still count as materialised, and a file can rot, so nothing is taken on
-        trust here: every file is read once in full.
-
-        Raises:
-            StoreError: a shard is missing, damaged, of another index, or disagrees with the rest.
-        """
-        self.files = [verify_contents(shard_path(directory, s, n_shards)) for s in range(n_shards)]
-        first = self.files[0]
-        for shard, file in enumerate(self.files):
-            wanted = Identity(
-                encoder=first.identity.encoder,
-                index_digest=index_digest,
-                encoder_digest=first.identity.encoder_digest,
-                dtype=first.identity.dtype,
-                n_shards=n_shards,
-                shard=shard,
-                start=0,
-                stop=shard_rows(n_rows, shard, n_shards),
-            )
-            if file.identity != wanted or file.dim != first.dim:
-                raise StoreError(
-                    f"{file.path}: was made from another index, encoder or precision than this "
-                    "sample's other shards; materialise this shard again"
-                )
-        self.dim = first.dim
-        self._maps = [_memory_map(file) for file in self.files]
-
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        """Embeddings of `rows` (n,) int64, shape (n, dim), float32."""
-        values = np.empty((len(rows), self.dim), np.float32)
-        shards, positions = rows % len(self._maps), rows // len(self._maps)
-        for shard, mapped in enumerate(self._maps):
-            of_shard = np.flatnonzero(shards == shard)
-            values[of_shard] = mapped[positions[of_shard]]
-        return values
-
-    @property
-    def identity(self) -> Identity:
-        """The first shard's identity; index, encoder and precision are those of all."""
-        return self.files[0].identity
-
-    @property
-    def origin(self) -> Origin:
-        """Where the numbers come from, over all shards."""
-        return merge_origins(self.files)
-
-    @property
-    def counts(self) -> Counts:
-        """Counts over all shards."""
-        return sum((file.counts for file in self.files), Counts())
-
-
-def _memory_map(file: EmbeddingFile) -> np.ndarray:
-    # Contiguous HDF5 data is plain bytes at an offset; numpy gathers scattered rows from a memory
-    # map far faster than h5py's point selection does.
-    with h5py.File(file.path, "r") as handle:
-        shape, offset = handle["embeddings"].shape, handle["embeddings"].id.get_offset()
-    if offset is None:
-        return np.empty(shape, np.float32)
-    return np.memmap(file.path, np.float32, "r", offset, shape)
+    return write_embeddings(path, identity, merge_origins(blocks), counts, dim, pieces(), set_aside)
 
 
 def _pieces(dataset: h5py.Dataset, rows: int = 4096) -> Iterable[np.ndarray]:

@@ -19,6 +19,7 @@ from virnuc_assets.store.digests import sha256_file
 
 COLUMN = "sequence"
 _BATCH_ROWS = 1 << 16
+_BATCH_LETTERS = 1 << 26  # reached by sequences of more than a thousand letters only
 
 
 def write_sequence_table(path: Path, parts: Iterable[pa.LargeStringArray]) -> None:
@@ -33,18 +34,29 @@ def write_sequence_table(path: Path, parts: Iterable[pa.LargeStringArray]) -> No
 
 
 def _batches(parts: Iterable[pa.LargeStringArray]) -> Iterator[pa.LargeStringArray]:
-    """The strings of `parts` in arrays of `_BATCH_ROWS`, but for the last."""
+    """The strings of `parts` in arrays of as many as `_BATCH_ROWS` and `_BATCH_LETTERS` allow.
+
+    A longer one is by itself.
+    """
     waiting: list[pa.LargeStringArray] = []
-    wanted = _BATCH_ROWS
+    rows, letters = _BATCH_ROWS, _BATCH_LETTERS
     for part in parts:
-        begin = 0
-        while len(part) - begin >= wanted:
-            waiting.append(part[begin : begin + wanted])
-            yield pa.concat_arrays(waiting)
-            waiting, begin, wanted = [], begin + wanted, _BATCH_ROWS
-        waiting.append(part[begin:])
-        wanted -= len(part) - begin
-    if wanted < _BATCH_ROWS:
+        ends = np.cumsum(pc.binary_length(part).to_numpy())
+        begin = given = 0
+        while begin < len(part):
+            fits = int(np.searchsorted(ends, given + letters, side="right"))
+            end = min(max(fits, begin), begin + rows)
+            if end == begin and not waiting:
+                end += 1
+            if end == begin:
+                yield pa.concat_arrays(waiting)
+                waiting, rows, letters = [], _BATCH_ROWS, _BATCH_LETTERS
+                continue
+            waiting.append(part[begin:end])
+            rows -= end - begin
+            letters -= int(ends[end - 1]) - given
+            begin, given = end, int(ends[end - 1])
+    if waiting:
         yield pa.concat_arrays(waiting)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ class Rows:
     """A RowReader over an array in memory."""
 
     values: np.ndarray
+    set_aside: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         assert rows.dtype == np.int64

@@ -23,7 +23,13 @@ FRAME_SCHEMA = {
     "score_other": pl.Float32,
     "score_virus": pl.Float32,
 }
-RECORD_SCHEMA = {"ordinal": pl.Int64, "id": pl.String, "length": pl.Int64, "n_chunks": pl.Int64}
+RECORD_SCHEMA = {
+    "ordinal": pl.Int64,
+    "id": pl.String,
+    "length": pl.Int64,
+    "n_chunks": pl.Int64,
+    "n_frames": pl.Int64,
+}
 
 
 def tables(
@@ -37,7 +43,10 @@ def tables(
         for frame in FRAMES
         if frame in chunk
     ]
-    records = [(r, f"id{r}", 100 * len(chunks), len(chunks)) for r, chunks in enumerate(sample)]
+    records = [
+        (r, f"id{r}", 100 * len(chunks), len(chunks), sum(map(len, chunks)))
+        for r, chunks in enumerate(sample)
+    ]
     return (
         pl.DataFrame([(i, *row) for i, row in enumerate(rows)], FRAME_SCHEMA, orient="row"),
         pl.DataFrame(records, RECORD_SCHEMA, orient="row"),
@@ -75,6 +84,7 @@ def plain_records(records: pl.DataFrame, chunks: list[dict[str, Any]]) -> list[d
     calls = []
     for record in records.iter_rows(named=True):
         mine = [chunk for chunk in chunks if chunk["record"] == record["ordinal"]]
+        n_frames = record.pop("n_frames")
         viral = sum(chunk["is_virus"] for chunk in mine)
         best = max(mine, key=lambda chunk: chunk["score_virus"], default=None)
         calls.append(
@@ -85,7 +95,7 @@ def plain_records(records: pl.DataFrame, chunks: list[dict[str, Any]]) -> list[d
                 "is_virus": viral / len(mine) >= 0.5 if mine else None,
                 "best_score": best["score_virus"] if best else None,
                 "best_frame": best["best_frame"] if best else None,
-                "status": "called" if mine else "no_open_frame",
+                "status": "called" if mine else "not_embedded" if n_frames else "no_open_frame",
             }
         )
     return calls
@@ -95,6 +105,8 @@ def plain_records(records: pl.DataFrame, chunks: list[dict[str, Any]]) -> list[d
 @given(st.lists(record, max_size=6), st.randoms(use_true_random=False))
 def test_calls_follow_the_rules(sample: Any, random: Any) -> None:
     frames, records = tables(sample)
+    # Some frames have no score, because a sequence of theirs was set aside.
+    frames = frames.filter([random.random() < 0.8 for _ in range(len(frames))])
     chunks = call_chunks(frames)
     assert chunks.rows(named=True) == plain_chunks(frames)
     expected = plain_records(records, plain_chunks(frames))
@@ -134,6 +146,14 @@ def test_half_of_the_called_chunks_make_a_record_viral() -> None:
     rows = call([VIRAL, OTHER], [VIRAL, OTHER, OTHER], [VIRAL, {}, {}])
     assert [row["is_virus"] for row in rows] == [True, False, True]
     assert [row["n_called_chunks"] for row in rows] == [2, 3, 1]
+
+
+def test_a_record_none_of_whose_frames_is_scored_says_so() -> None:
+    frames, records = tables([[VIRAL, OTHER], [VIRAL]])
+    rows = call_records(records, call_chunks(frames.head(1))).rows(named=True)
+    assert [row["status"] for row in rows] == ["called", "not_embedded"]
+    assert [row["is_virus"] for row in rows] == [True, None]
+    assert [row["n_called_chunks"] for row in rows] == [1, 0]
 
 
 def test_a_record_without_an_open_frame_has_no_call() -> None:

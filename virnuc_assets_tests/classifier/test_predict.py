@@ -14,6 +14,15 @@ from virnuc_assets.classifier import predict
 from virnuc_assets.classifier.predict import PredictionSummary, classify
 from virnuc_assets.errors import StoreError, WeightsError
 from virnuc_assets.store.digests import sha256_file
+from virnuc_assets.store.embeddings import (
+    Counts,
+    Identity,
+    Origin,
+    shard_path,
+    shard_rows,
+    write_embeddings,
+)
+from virnuc_assets.store.sharded import ShardedEmbeddings
 
 SAMPLE = [
     ("contig", 12, ["1F1", "1R3", "2F2", "9R1", "10F3", "12F1"]),
@@ -161,6 +170,94 @@ def test_a_sample_without_any_open_frame_has_results(
     assert records["is_virus"].to_list() == [None, None]
     assert len(pl.read_parquet(tmp_path / "out/chunks.parquet")) == 0
     assert len((tmp_path / "out/prediction_results.txt").read_text().splitlines()) == 1
+
+
+def stored(folder: Path, encoder: str, values: np.ndarray, set_aside: list[int]) -> Any:
+    """`values` as two shards on disk, some rows set aside."""
+    origin = Origin("tiny", "w", "CPU", "sdpa", "plain", 64, "truncate")
+    for shard in range(2):
+        n = shard_rows(len(values), shard, 2)
+        about = Identity(encoder, "toy-index", "e", "float32", 2, shard, 0, n)
+        mine = [row for row in set_aside if row % 2 == shard]
+        path = shard_path(folder, shard, 2)
+        write_embeddings(
+            path, about, origin, Counts(), values.shape[1], [values[shard::2]], set_aside=mine
+        )
+    return ShardedEmbeddings(folder, 2, len(values), "toy-index")
+
+
+def test_what_was_set_aside_is_not_scored_and_calls_are_made_of_the_rest(
+    make_head: Callable[..., Any],
+    make_index: Callable[..., Path],
+    make_rows: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # One batch has no scored frame at all.
+    monkeypatch.setattr(predict, "_BATCH_FRAMES", 2)
+    sample = [("gone", 1, ["1F1", "1R2"]), *SAMPLE, ("half", 2, ["1F1", "2F1"])]
+    n = sum(len(opened) for _, _, opened in sample)
+    index = make_index(sample)
+    dna, protein = make_rows(n)
+    classify(index, dna, protein, make_head(), tmp_path / "all", PROVENANCE)
+    rows = pl.read_parquet(index / "frames.parquet")
+    lost = ["gone_chunk_1F1", "gone_chunk_1R2", "read_chunk_1F3", "half_chunk_2F1"]
+    lost_dna = rows.filter(pl.col("name").is_in(lost[::2]))["nucleotide_row"].to_list()
+    lost_protein = rows.filter(pl.col("name").is_in(lost[1::2]))["protein_row"].to_list()
+    summary = classify(
+        index,
+        stored(tmp_path / "dna", "dnabert-s", dna.values, lost_dna),
+        stored(tmp_path / "protein", "esm2", protein.values, lost_protein),
+        make_head(),
+        tmp_path / "out",
+        PROVENANCE,
+    )
+
+    whole = pl.read_parquet(tmp_path / "all/frames.parquet")
+    frames = pl.read_parquet(tmp_path / "out/frames.parquet")
+    unscored = pl.col("name").is_in(lost)
+    assert frames.filter(unscored)["score_virus"].to_list() == [None] * 4
+    assert frames.filter(unscored)["score_other"].to_list() == [None] * 4
+    assert frames.filter(~unscored).equals(whole.filter(~unscored))
+    original = (tmp_path / "out/prediction_results.txt").read_text().splitlines()[1:]
+    assert [line.split("\t")[0] for line in original] == frames.filter(~unscored)["name"].to_list()
+
+    chunks = pl.read_parquet(tmp_path / "out/chunks.parquet")
+    (read,) = chunks.filter(pl.col("name") == "read_chunk_1").rows(named=True)
+    of_read = whole.filter(pl.col("name").str.starts_with("read_"), ~unscored)
+    assert read["n_frames"] == 5
+    assert read["score_virus"] == of_read["score_virus"].max()
+    assert not chunks["name"].is_in(["gone_chunk_1", "half_chunk_2"]).any()
+
+    records = pl.read_parquet(tmp_path / "out/records.parquet")
+    assert dict(records.select("id", "status").iter_rows()) == {
+        "gone": "not_embedded",
+        "contig": "called",
+        "closed": "no_open_frame",
+        "read": "called",
+        "half": "called",
+    }
+    assert records.filter(id="gone")["is_virus"].to_list() == [None]
+    assert records.filter(id="half")["n_called_chunks"].to_list() == [1]
+    assert (summary.n_frames, summary.n_unscored_frames) == (n, 4)
+    assert (summary.n_records, summary.n_not_embedded, summary.n_no_open_frame) == (5, 1, 1)
+    counts = json.loads((tmp_path / "out/results.json").read_text())["counts"]
+    assert counts["n_not_embedded"] == 1
+    assert counts["n_unscored_frames"] == 4
+
+
+def test_a_sample_of_which_nothing_was_embedded_has_results(
+    make_head: Callable[..., Any],
+    make_index: Callable[..., Path],
+    make_rows: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    index = make_index(SAMPLE)
+    dna, protein = make_rows(12)
+    gone = stored(tmp_path / "dna", "dnabert-s", dna.values, list(range(12)))
+    summary = classify(index, gone, protein, make_head(), tmp_path / "out", PROVENANCE)
+    assert (summary.n_not_embedded, summary.n_no_open_frame, summary.n_records) == (2, 1, 3)
+    assert (summary.n_called_chunks, summary.n_viral_records) == (0, 0)
 
 
 def test_a_score_that_is_not_a_number_stops_everything(

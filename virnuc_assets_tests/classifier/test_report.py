@@ -3,15 +3,18 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from virnuc_assets.classifier.predict import classify
 from virnuc_assets.classifier.report import score_histogram, write_report
+from virnuc_assets.console import print_calls
 from virnuc_assets.errors import StoreError
 
 SAMPLE = [
@@ -62,8 +65,11 @@ def results(
     make_rows: Callable[..., Any],
     tmp_path: Path,
 ) -> Callable[..., Path]:
-    def make(sample: Any = SAMPLE, model: str = "demo (untrained)") -> Path:
-        rows = make_rows(sum(len(opened) for _, _, opened in sample))
+    def make(
+        sample: Any = SAMPLE, model: str = "demo (untrained)", set_aside: tuple[int, ...] = ()
+    ) -> Path:
+        dna, protein = make_rows(sum(len(opened) for _, _, opened in sample))
+        rows = replace(dna, set_aside=np.array(set_aside, np.int64)), protein
         provenance = {"model": model, "index_digest": "toy-index"}
         # With this seed some records are viral and some are not.
         classify(make_index(sample), *rows, make_head(seed=SEED), tmp_path / "results", provenance)
@@ -117,6 +123,39 @@ def test_an_untrained_model_is_announced_in_large_letters(
     page = report(results(model="lab <head> 3"), tmp_path)
     assert "Untrained" not in page.text
     assert "model: lab <head> 3" in page.text
+
+
+def test_what_was_set_aside_is_told(results: Callable[..., Path], tmp_path: Path) -> None:
+    # Of the four records one loses its only frame and another one of six.
+    folder = results(
+        set_aside=(nucleotide_row("price_$5_and_$_{6}_chunk_1F1"), nucleotide_row("read_chunk_1R3"))
+    )
+    page = report(folder, tmp_path)
+    assert " 1 records not embedded" in page.text
+    assert " 1 records without an open frame" in page.text
+    assert " 11 frames scored" in page.text
+    assert "2 stop-free frames have no score" in page.text
+    assert "price_$5_and_$_{6} 1,500 3 not_embedded" in page.text
+    assert score_histogram(folder).startswith(b"\x89PNG")
+
+
+def test_the_command_line_tells_it_too(results: Callable[..., Path], capsys: Any) -> None:
+    folder = results(set_aside=(nucleotide_row("price_$5_and_$_{6}_chunk_1F1"),))
+    print_calls(folder, "sample")
+    said = capsys.readouterr()
+    assert " of 4 records viral, 1 without an open frame, 1 not embedded\n" in said.out
+    assert re.search(r"price_\$5_and_\$_\{6\} +1500 +not embedded +0 of 0", said.out)
+    assert "sample: 1 frames have no score, because" in said.err
+    print_calls(results(), "sample")
+    said = capsys.readouterr()
+    assert "not embedded" not in said.out
+    assert said.err == ""
+
+
+def nucleotide_row(name: str) -> int:
+    """The nucleotide row that the toy index gives the frame called `name`."""
+    names = [f"{record}_chunk_{frame}" for record, _, opened in SAMPLE for frame in opened]
+    return 7 * names.index(name) % len(names)
 
 
 def test_a_sample_without_any_open_frame_has_a_page(

@@ -87,38 +87,23 @@ def test_a_broken_file_is_one_sentence_and_keeps_the_earlier_index(deployment):
     assert manifest.read_bytes() == before
 
 
-def test_shards_that_fail_leave_the_others_materialised(deployment):
-    """One sequence that cannot be embedded costs its shard; only that one is left to do."""
+def test_a_sequence_that_cannot_be_embedded_is_set_aside_and_counted(deployment):
     deployment.add("s", "".join(f">r{i}\nATG{'GCT' * (i + 5)}\n" for i in range(2 * N_SHARDS)))
     deployment.index("s")
     index = deployment.layout.index("s")
     table = index / "proteins.arrow"
-    good_table, good_manifest = table.read_bytes(), (index / "manifest.json").read_bytes()
     sequences = SequenceTable(table).take(range(len(SequenceTable(table))))
     sequences[1] = ""
     write_sequence_table(table, [pa.array(sequences, pa.large_string())])
-    manifest = json.loads(good_manifest)
+    manifest = json.loads((index / "manifest.json").read_text())
     manifest["proteins_sha256"] = sha256_file(table)
     (index / "manifest.json").write_text(json.dumps(manifest))
 
-    failed = deployment.embed("s", assets=["esm2_embeddings"])
-    assert not failed.success
-    assert failure_sentence(failed).startswith(f"{table}: row 1 cannot be embedded")
-    assert deployment.materialised("esm2_embeddings") == SHARD_KEYS - {"s|1"}
-
-    table.write_bytes(good_table)
-    (index / "manifest.json").write_bytes(good_manifest)
-    folder = deployment.layout.embeddings("s", "esm2")
-    untouched = {
-        shard: shard_path(folder, shard, N_SHARDS).stat().st_mtime_ns
-        for shard in range(N_SHARDS)
-        if shard != 1
-    }
-    again = deployment.embed("s", first=1, last=1, assets=["esm2_embeddings"])
-    assert again.success
-    assert deployment.materialised("esm2_embeddings") == SHARD_KEYS
-    assert untouched == {
-        shard: shard_path(folder, shard, N_SHARDS).stat().st_mtime_ns for shard in untouched
+    embedded = deployment.embed("s", assets=["esm2_embeddings"])
+    assert embedded.success
+    shards = metadata(embedded, "esm2_embeddings")
+    assert {key: about["set_aside"] for key, about in shards.items()} == {
+        key: int(key == "s|1") for key in SHARD_KEYS
     }
 
 

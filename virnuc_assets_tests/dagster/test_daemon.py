@@ -4,33 +4,19 @@ Three ways to take samples from FASTA to report: dropped into the inbox, launche
 and by `dagster job backfill`.
 """
 
-import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from contextlib import suppress
-from pathlib import Path
 from random import Random
 
 import polars as pl
 import pytest
 
 from virnuc_assets.settings import DEMO_DATA
-from virnuc_assets.store.layout import Layout
-from virnuc_assets_tests.dagster.deployment import FASTA
+from virnuc_assets.store.embeddings import shard_path
+from virnuc_assets_tests.dagster.deployment import FASTA, RANGE_END, RANGE_START
+from virnuc_assets_tests.dagster.platform import DAGSTER, VIRNUC, Platform
 
 pytestmark = pytest.mark.slow
 
-DAGSTER = Path(sys.executable).with_name("dagster")
-VIRNUC = Path(sys.executable).with_name("virnuc")
-REPOSITORY = Path(__file__).parents[2]
-GIVE_UP_SECONDS = 240
 ASSETS = [
     "sequence_index",
     "esm2_embeddings",
@@ -42,108 +28,28 @@ LAUNCH = """
 mutation($parameters: LaunchBackfillParams!) {
   launchPartitionBackfill(backfillParams: $parameters) {
     __typename
+    ... on LaunchBackfillSuccess { backfillId }
     ... on PythonError { message }
   }
 }"""
-SENSORS = """
-query($repository: RepositorySelector!) {
-  sensorsOrError(repositorySelector: $repository) {
-    ... on Sensors { results { id name } }
+GO_ON = """
+mutation($id: String!) {
+  reexecutePartitionBackfill(reexecutionParams: {parentRunId: $id, strategy: FROM_FAILURE}) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
   }
 }"""
-RUNS = """
-{ runsOrError { ... on Runs { results {
-  status jobName tags { key value } assetSelection { path }
-} } } }"""
-
-
-class Platform:
-    def __init__(self, home):
-        self.home = home
-        self.layout = Layout(home / "data")
-        self.environ = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("VIRNUC_")},
-            "DAGSTER_HOME": str(home),
-            "VIRNUC_SHARDS": "2",
-        }
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-
-    def start(self):
-        shutil.copy(REPOSITORY / "dagster.yaml", self.home)
-        shutil.copy(REPOSITORY / "workspace.yaml", self.home)
-        (self.home / "data").mkdir()
-        self.log = (self.home / "dev.log").open("w")
-        self.process = subprocess.Popen(
-            [DAGSTER, "dev", "--host", "127.0.0.1", "--port", str(self.port)],
-            cwd=self.home,
-            env=self.environ,
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self.until("the webserver answers", self._answers)
-
-    def stop(self):
-        os.killpg(self.process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(10)
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.log.close()
-
-    def run(self, *command):
-        done = subprocess.run(
-            command, cwd=self.home, env=self.environ, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def query(self, text, **variables):
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/graphql",
-            json.dumps({"query": text, "variables": variables}).encode(),
-            {"content-type": "application/json"},
-        )
-        with urllib.request.urlopen(request) as answer:
-            value = json.load(answer)
-        assert "errors" not in value, value
-        return value["data"]
-
-    def runs(self):
-        return self.query(RUNS)["runsOrError"]["results"]
-
-    def stop_sensor(self, name):
-        repository = {
-            "repositoryName": "__repository__",
-            "repositoryLocationName": "virnuc_assets",
-        }
-        sensors = self.query(SENSORS, repository=repository)["sensorsOrError"]["results"]
-        (sensor,) = [sensor["id"] for sensor in sensors if sensor["name"] == name]
-        self.query("mutation($id: String!) { stopSensor(id: $id) { __typename } }", id=sensor)
-
-    def until(self, what, condition):
-        for _ in range(2 * GIVE_UP_SECONDS):
-            if condition():
-                return
-            time.sleep(0.5)
-        pytest.fail(f"never happened: {what}\n{(self.home / 'dev.log').read_text()[-5000:]}")
-
-    def all_runs_succeeded(self):
-        statuses = {run["status"] for run in self.runs()}
-        assert "FAILURE" not in statuses, (self.home / "dev.log").read_text()[-5000:]
-        return statuses == {"SUCCESS"}
-
-    def has_report(self, sample):
-        return (self.layout.report(sample) / "report.html").exists()
-
-    def _answers(self):
-        try:
-            return bool(self.query("{ version }"))
-        except (urllib.error.URLError, ConnectionError):
-            return False
+BACKFILL = """
+query($id: String!) {
+  partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } }
+}"""
+MATERIALISED = """
+query($partitions: [String!]) {
+  assetNodes(assetKeys: [{path: ["esm2_embeddings"]}]) {
+    latestMaterializationByPartition(partitions: $partitions) { partition }
+  }
+}"""
 
 
 def two_thousand_records():
@@ -224,3 +130,53 @@ def test_job_backfills_take_several_samples(platform):
         )
         platform.until(f"{job} ends", platform.all_runs_succeeded)
     assert all(platform.has_report(name) for name in names)
+
+
+def test_failed_only_does_again_what_a_backfill_failed_at(platform):
+    platform.stop_sensor("automation")
+    fasta = platform.home / "partly.fa"
+    fasta.write_text(FASTA)
+    platform.run(VIRNUC, "samples", "add", fasta)
+    platform.run(
+        DAGSTER, "job", "backfill", "--noprompt", "--job", "index_samples",
+        "--partitions", "partly",
+    )  # fmt: skip
+    index = platform.layout.index("partly") / "manifest.json"
+    platform.until("the sample is indexed", index.exists)
+    platform.until("all runs end", platform.all_runs_succeeded)
+    in_the_way = shard_path(platform.layout.embeddings("partly", "esm2"), 1, 2)
+    (in_the_way / "a file").mkdir(parents=True)
+    partitions = {"partly|0", "partly|1"}
+
+    def materialised():
+        (asset,) = platform.query(MATERIALISED, partitions=sorted(partitions))["assetNodes"]
+        latest = asset["latestMaterializationByPartition"]
+        return {found["partition"] for found in latest if found is not None}
+
+    def ends(answer):
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        backfill = answer["backfillId"]
+
+        def status():
+            return platform.query(BACKFILL, id=backfill)["partitionBackfillOrError"]["status"]
+
+        platform.until("the backfill ends", lambda: status() not in ("REQUESTED", "FAILING"))
+        return backfill
+
+    parameters = {
+        "assetSelection": [{"path": ["esm2_embeddings"]}],
+        "partitionNames": sorted(partitions),
+        "tags": [],
+        "fromFailure": False,
+    }
+    failed = ends(platform.query(LAUNCH, parameters=parameters)["launchPartitionBackfill"])
+    left = partitions - materialised()
+    assert "partly|1" in left
+    shutil.rmtree(in_the_way)
+    before = {run["runId"] for run in platform.runs()}
+    ends(platform.query(GO_ON, id=failed)["reexecutePartitionBackfill"])
+    assert materialised() == partitions
+    (again,) = [run for run in platform.runs() if run["runId"] not in before]
+    tags = {tag["key"]: tag["value"] for tag in again["tags"]}
+    whole = {tags.get(RANGE_START), tags.get(RANGE_END), tags.get("dagster/partition")} - {None}
+    assert whole == left

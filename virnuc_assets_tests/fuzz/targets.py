@@ -284,7 +284,7 @@ def _small(module: ModuleType, **sizes: int) -> Iterator[None]:
 
 @contextmanager
 def _batches_of(rows: int) -> Iterator[None]:
-    with _small(spool, BATCH_ROWS=rows), _small(runs, BATCH_ROWS=rows):
+    with _small(spool, BATCH_ROWS=rows):
         yield
 
 

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -18,14 +19,34 @@ def proteins(n, longest, seed=0):
     return ["".join(generator.choice(RESIDUES, length)) for length in lengths]
 
 
+NVIDIA_SMI = """#!/bin/sh
+case "$1" in
+  --query-gpu=index,name) printf '0, NVIDIA H200\\n3, NVIDIA H200\\n' ;;
+  --query-gpu=index,uuid) printf '0, GPU-aaaa-{0}\\n3, GPU-bbbb-{0}\\n' ;;
+esac
+"""
+
+
+@pytest.fixture
+def two_gpus(tmp_path, monkeypatch):
+    """A machine with GPUs 0 and 3, whose UUIDs no other test has."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(NVIDIA_SMI.format(os.getpid()))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
 @pytest.fixture
 def make_job(tmp_path):
-    """Build a job over `n` random proteins with the demo ESM-2 on the CPU."""
+    """Build a job over `n` random proteins, the last `empty` of them without letters, with the demo
+    ESM-2 on the CPU."""
 
-    def make(n=60, longest=40, n_shards=2, output="out", **changes):
-        table = tmp_path / f"proteins-{n}-{longest}.arrow"
+    def make(n=60, longest=40, n_shards=2, output="out", empty=0, **changes):
+        table = tmp_path / f"proteins-{n}-{longest}-{empty}.arrow"
         if not table.exists():
-            write_sequence_table(table, [pa.array(proteins(n, longest), pa.large_string())])
+            sequences = proteins(n, longest)[: n - empty] + [""] * empty
+            write_sequence_table(table, [pa.array(sequences, pa.large_string())])
         encoding = Encoding(
             "esm2", str(DEMO_DATA / "models" / "esm2"), token_budget=1024, devices=("cpu",)
         )

@@ -1,138 +1,373 @@
-"""The coordinator's way with devices that fail, on workers that only pretend to embed.
+"""The coordinator's way with devices that fail, in a pool that only pretends to have workers.
 
-What a pretended worker does is decided by its device's name.
+What a pretended worker does with a block is said by the test. Files are real.
 """
 
-import os
-import time
+from __future__ import annotations
+
+import json
+from collections import deque
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from virnuc_assets.errors import RunnerError
+from virnuc_assets.errors import DiskFullError, RunnerError
 from virnuc_assets.runner.coordinator import run
-from virnuc_assets.runner.events import BlockDone, Failed, ShardDone, Warned
-from virnuc_assets.runner.worker import Broke, Finished, Ready, block_identity
-from virnuc_assets.store.embeddings import (
-    Counts,
-    Origin,
-    ShardedEmbeddings,
-    block_path,
-    write_embeddings,
+from virnuc_assets.runner.events import BlockDone, Failed, Progress, ShardDone, Warned
+from virnuc_assets.runner.identity import block_file, block_identity
+from virnuc_assets.runner.messages import (
+    Broke,
+    Died,
+    DiskFull,
+    Finished,
+    Hung,
+    OutOfMemory,
+    Ready,
+    Taken,
 )
+from virnuc_assets.store.embeddings import Counts, Origin, write_embeddings
+from virnuc_assets.store.sharded import ShardedEmbeddings
 
 DIM = 2
 
 
-def pretend(connection, device, job, digests, log_level):
-    """A worker that writes each row's number as its embedding, or fails as its device says."""
-    births = Path(job.output) / "births"
-    if device == "unborn":
-        with births.open("a") as file:
-            file.write("x")
-        os._exit(7)
-    connection.send(Ready())
-    ahead = []
-    while (block := ahead.pop() if ahead else connection.recv()) is not None:
-        # A crash of the next block's first pack, before this block's last has arrived.
-        if device == "eager" and connection.poll(0.2):
-            ahead.append(connection.recv())
-        if device == "eager" and any((b.shard, b.block) == (1, 0) for b in (block, *ahead)):
-            os._exit(9)
-        if device == "mortal":
-            os._exit(9)
-        if device == "broken" or (device == "picky" and block.shard == 1):
-            connection.send(Broke(block, f"no luck on {device}", explained=True))
-            return
-        while device == "patient" and (not births.exists() or births.stat().st_size < 2):
-            time.sleep(0.01)
-        if device == "slow":
-            time.sleep(0.2)
-        identity = block_identity(job, digests, block)
+class PretendedPool:
+    """Devices act one after the other; `behave(job, device, block)` says what becomes of a block.
+
+    It returns a report, or None where all goes well. The block is None at a device's start. A
+    fourth parameter is given what the device has been handed beside the block.
+    """
+
+    def __init__(self, behave, arguments):
+        self.behave = behave
+        self.digests, _ = arguments
+        self.jobs, self.has = {}, {}
+        self.turn = deque()
+        self.starts = []
+
+    def start(self, device, job):
+        assert device not in self.has
+        self.starts.append((device, job.encoding.token_budget))
+        self.jobs[device], self.has[device] = job, deque([None])
+        self.turn.append(device)
+
+    def send(self, device, block):
+        self.has[device].append(block)
+
+    def wait(self):
+        assert self.turn, "a coordinator that waits for nobody"
+        for _ in range(len(self.turn)):
+            device = self.turn.popleft()
+            self.turn.append(device)
+            if self.has[device]:
+                block = self.has[device].popleft()
+                report = self._report(device, block)
+                if report is None:
+                    report = Ready(DIM) if block is None else self._embed(device, block)
+                if isinstance(report, Died | Hung):
+                    self.retire(device)
+                return [(device, report)]
+        raise AssertionError("nobody has anything to do")
+
+    def _report(self, device, block):
+        seen = (self.jobs[device], device, block, tuple(self.has[device]))
+        return self.behave(*seen[: len(signature(self.behave).parameters)])
+
+    def retire(self, device):
+        if self.has.pop(device, None) is not None:
+            self.turn.remove(device)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.has.clear()
+
+    def _embed(self, device, block):
+        job = self.jobs[device]
+        identity = block_identity(job, self.digests, block)
         values = np.repeat(identity.rows()[:, None], DIM, axis=1).astype(np.float32)
         file = write_embeddings(
-            block_path(Path(job.output), block.shard, job.n_shards, block.block),
+            block_file(job, block),
             identity,
             Origin("pretended", "w", device, "none", "plain", 1, "truncate"),
-            Counts(tokens=len(values), slots=len(values)),
+            Counts(tokens=len(values)),
             DIM,
             [values],
         )
-        connection.send(Finished(block, file, 0.01))
+        busy, starved = (1.0, 3.0) if device == "starved" else (0.0, 0.0)
+        return Finished(block, file, 0.01, busy_seconds=busy, starved_seconds=starved)
+
+
+class Ran:
+    """A run of 60 rows in 2 shards and 6 blocks: its outcome or error, events, pool."""
+
+    def __init__(self, job, behave):
+        self.job, self.events = job, []
+
+        def make_pool(worker, arguments):
+            self.pool = PretendedPool(behave, arguments)
+            return self.pool
+
+        self.outcome = self.error = None
+        try:
+            self.outcome = run(job, self.events.append, make_pool=make_pool)
+        except RunnerError as error:
+            self.error = error
+
+    def of_kind(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def warnings(self):
+        return [event.message for event in self.of_kind(Warned)]
+
+    @property
+    def record(self):
+        return json.loads((Path(self.job.output) / "run.json").read_text())
+
+    def assert_whole_but_for(self, *rows):
+        assert self.outcome.failed == ()
+        stored = ShardedEmbeddings(Path(self.job.output), 2, 60, "index")
+        expected = np.arange(60, dtype=np.float32)
+        expected[list(rows)] = np.nan
+        assert np.array_equal(stored.take(np.arange(60))[:, 0], expected, equal_nan=True)
+        assert stored.set_aside.tolist() == sorted(rows)
+        files = {path.name for path in Path(self.job.output).iterdir()}
+        assert files == {"shard-00-of-02.h5", "shard-01-of-02.h5", "view.h5", "run.json"}
 
 
 @pytest.fixture
 def embed(make_job):
-    """Run 60 rows in 2 shards and 6 blocks on pretended devices; outcome, events, job."""
-
-    def embed(*devices, **changes):
+    def embed(behave, *devices, budget=1024, **changes):
         job = make_job(**changes)
-        job = replace(job, encoding=replace(job.encoding, devices=devices))
-        events = []
-        return run(job, events.append, pretend), events, job
+        encoding = replace(job.encoding, devices=devices, token_budget=budget)
+        return Ran(replace(job, encoding=encoding), behave)
 
     return embed
 
 
-def of_kind(events, kind):
-    return [event for event in events if isinstance(event, kind)]
+def well(job, device, block):
+    return None
 
 
-def assert_whole(job):
-    stored = ShardedEmbeddings(Path(job.output), 2, 60, "index").take(np.arange(60))
-    assert np.array_equal(stored[:, 0], np.arange(60))
+def holds(job, block, row):
+    return block is not None and row in block_identity_rows(job, block)
+
+
+def block_identity_rows(job, block):
+    return range(block.shard + job.n_shards * block.start, job.n_shards * block.stop, job.n_shards)
 
 
 def test_several_devices_share_the_blocks(embed):
-    outcome, events, job = embed("slow", "slow-2", "slow-3")
-    assert outcome.done == (0, 1)
-    assert len(of_kind(events, BlockDone)) == 6
-    assert_whole(job)
+    ran = embed(well, "a", "b", "c")
+    ran.assert_whole_but_for()
+    assert len(ran.of_kind(BlockDone)) == 6
+    assert {event.device for event in ran.of_kind(BlockDone)} == {"a", "b", "c"}
+    assert ran.of_kind(Progress)[-1].sequences_done == 60
+    assert ran.warnings == []
 
 
-def test_more_devices_than_blocks(embed):
-    outcome, events, job = embed(*(f"good-{i}" for i in range(9)))
-    assert outcome.done == (0, 1)
-    assert len({event.device for event in of_kind(events, BlockDone)}) <= 6
-    assert_whole(job)
+def test_no_more_devices_are_started_than_there_are_blocks(embed):
+    ran = embed(well, *(f"d{i}" for i in range(9)))
+    ran.assert_whole_but_for()
+    assert len(ran.pool.starts) == 6
 
 
-@pytest.mark.parametrize("bad", ["mortal", "broken"])
-def test_what_one_device_fails_at_another_does(embed, bad):
-    outcome, events, job = embed(bad, "slow")
-    assert outcome.failed == ()
-    assert of_kind(events, Failed) == []
-    assert any("is tried again" in event.message for event in of_kind(events, Warned))
-    assert {event.device for event in of_kind(events, BlockDone)} == {"slow"}
-    assert_whole(job)
+def test_a_device_named_twice_is_one(embed):
+    assert [device for device, _ in embed(well, "a", "a").pool.starts] == ["a"]
 
 
-def test_a_device_that_never_starts_is_left_out(embed):
-    outcome, events, job = embed("unborn", "patient")
-    assert outcome.done == (0, 1)
-    assert any("left out" in event.message for event in of_kind(events, Warned))
-    assert_whole(job)
+@pytest.mark.parametrize(
+    ("report", "says"),
+    [
+        (lambda block: Died(9), "ended by itself (exit code 9)"),
+        (lambda block: Hung("gave no sign of life for 31 s"), "no sign of life for 31 s and was k"),
+        (lambda block: Broke(block, "no luck", explained=True), "no luck"),
+        (lambda block: Broke(block, "Traceback\nCUDA error", explained=False), "CUDA error"),
+    ],
+    ids=["died", "hung", "explained", "unexplained"],
+)
+def test_what_one_device_fails_at_another_does_and_it_is_left_out_in_the_end(embed, report, says):
+    ran = embed(
+        lambda job, device, block: report(block) if block and device == "bad" else None,
+        *("bad", "good"),
+        block_sequences=2,
+    )
+    ran.assert_whole_but_for()
+    assert {event.device for event in ran.of_kind(BlockDone)} == {"good"}
+    assert any("is tried again" in warning and says in warning for warning in ran.warnings)
+    (left_out,) = [warning for warning in ran.warnings if "left out" in warning]
+    assert "device bad" in left_out
+    assert ran.record["devices"]["bad"]["restarts"] < 6
+    assert ran.record["blocks_failed"] >= 3
+
+
+@pytest.mark.parametrize("report", [Died(7), Broke(None, "Traceback\nCUDA", explained=False)])
+def test_a_device_that_never_starts_is_left_out(embed, report):
+    ran = embed(lambda job, device, block: report if device == "unborn" else None, "unborn", "ok")
+    ran.assert_whole_but_for()
+    assert [device for device, _ in ran.pool.starts].count("unborn") == 2
+    assert any("unborn is left out" in warning for warning in ran.warnings)
+
+
+def test_a_device_in_reserve_takes_the_place_of_one_left_out(embed):
+    ran = embed(
+        lambda job, device, block: Taken("is in use") if device == "d0" else None,
+        *(f"d{i}" for i in range(7)),
+    )
+    ran.assert_whole_but_for()
+    assert "d6" in {device for device, _ in ran.pool.starts}
+    assert ran.warnings == ["device d0 is left out: is in use"]
+
+
+@pytest.mark.parametrize(
+    ("report", "says"),
+    [
+        (Died(7), r"exit code 7\) twice before it could take a block"),
+        (Taken("GPU 0: is in use by process 5"), "in use by process 5"),
+        (OutOfMemory("the model does not fit", 1024), "does not fit"),
+        (Broke(None, "no such backend", explained=True), "no such backend"),
+        (Broke(None, "Traceback\nCUDA: unknown", explained=False), "CUDA: unknown twice before"),
+    ],
+)
+def test_no_device_that_can_go_on_is_a_failure(embed, report, says):
+    ran = embed(lambda job, device, block: report, "only")
+    assert ran.outcome is None
+    assert ran.record["end"] == str(ran.error)
+    with pytest.raises(RunnerError, match=says):
+        raise ran.error
+
+
+@pytest.mark.parametrize("row", [0, 17, 59])
+@pytest.mark.parametrize("devices", [("a",), ("a", "b", "c")])
+def test_a_sequence_that_crashes_its_worker_is_found_and_set_aside(embed, row, devices):
+    ran = embed(lambda job, device, block: Died(9) if holds(job, block, row) else None, *devices)
+    ran.assert_whole_but_for(row)
+    assert any(f"row {row} " in warning and "set aside" in warning for warning in ran.warnings)
+    assert sum(event.metadata["set_aside"] for event in ran.of_kind(ShardDone)) == 1
+    assert ran.record["set_aside"] == [row]
+    assert ran.record["blocks_done"] == 6
+    assert ran.of_kind(Progress)[-1].sequences_done == 60
+
+
+def test_a_sequence_that_is_named_is_set_aside_without_a_search(embed):
+    def behave(job, device, block):
+        for row in (5, 6, 21):
+            if holds(job, block, row):
+                return Broke(block, f"row {row} has no letters", explained=True, row=row)
+        return None
+
+    ran = embed(behave, "a")
+    ran.assert_whole_but_for(5, 6, 21)
+    assert ran.record["blocks_failed"] == 3
 
 
 def test_a_block_in_the_same_hands_as_the_one_at_fault_is_not_lost(embed):
-    outcome, events, _ = embed("eager")
-    assert outcome.done == (0,)
-    assert outcome.failed == (1,)
-    (failed,) = of_kind(events, Failed)
-    assert failed.shard == 1
+    def behave(job, device, block, ahead):
+        # A crash of the next block's first pack, before this block's last has arrived.
+        return Died(9) if any(holds(job, b, 1) for b in (block, *ahead)) else None
+
+    embed(behave, "a").assert_whole_but_for(1)
 
 
-def test_no_device_that_starts_is_a_failure(embed):
-    with pytest.raises(RunnerError, match=r"exit code 7.* before it could take a block"):
-        embed("unborn")
+def test_when_everything_breaks_the_run_stops_and_sets_nothing_aside(embed):
+    ran = embed(lambda job, device, block: Died(9) if block else None, "a", "b")
+    assert "the machine or the weights are at fault" in str(ran.error)
+    assert ran.record["blocks_failed"] <= 24
+    assert ran.of_kind(ShardDone) == []
 
 
-def test_a_block_that_always_fails_costs_its_shard_alone(embed):
-    outcome, events, _ = embed("picky")
-    assert outcome.done == (0,)
-    assert outcome.failed == (1,)
-    (failed,) = of_kind(events, Failed)
-    assert (failed.shard, failed.message) == (1, "no luck on picky")
-    assert [event.shard for event in of_kind(events, ShardDone)] == [0]
+def test_a_block_without_a_sound_sequence_stops_the_run(embed):
+    def behave(job, device, block):
+        return Died(9) if block and block.shard == 1 and block.start < 2 else None
+
+    ran = embed(behave, "a", block_sequences=2)
+    assert "every one of a block" in str(ran.error)
+
+
+def test_more_than_a_hundred_set_aside_stop_the_run(embed):
+    def behave(job, device, block):
+        for row in range(0, 260, 2):
+            if holds(job, block, row):
+                return Broke(block, "not finite", explained=True, row=row)
+        return None
+
+    ran = embed(behave, "a", n=400, n_shards=1, block_sequences=100)
+    assert "101 sequences broke their blocks" in str(ran.error) or "in a row" in str(ran.error)
+
+
+def test_a_failure_that_is_explained_costs_its_shard_alone(embed):
+    ran = embed(
+        lambda job, device, block: (
+            Broke(block, "not in fp8", explained=True) if block and block.shard == 1 else None
+        ),
+        "a",
+    )
+    assert (ran.outcome.done, ran.outcome.failed) == ((0,), (1,))
+    (failed,) = ran.of_kind(Failed)
+    assert (failed.shard, failed.message) == (1, "not in fp8")
+    assert ran.record["failures"] == ["not in fp8"]
+
+
+def test_out_of_memory_halves_the_budget_of_its_device_and_charges_no_block(embed):
+    def behave(job, device, block):
+        if block and device == "small" and job.encoding.token_budget > 2000:
+            return OutOfMemory("out of memory", job.encoding.token_budget)
+        return None
+
+    ran = embed(behave, "small", "large", budget=6000)
+    ran.assert_whole_but_for()
+    assert [budget for device, budget in ran.pool.starts if device == "small"] == [6000, 3000, 1500]
+    assert [budget for device, budget in ran.pool.starts if device == "large"] == [6000]
+    assert sum("ran out of memory" in warning for warning in ran.warnings) == 2
+    assert ran.record["blocks_failed"] == 0
+
+
+def test_no_budget_under_the_longest_sequence_is_tried(embed):
+    ran = embed(
+        lambda job, device, block: (
+            OutOfMemory("memory is full", job.encoding.token_budget) if block else None
+        ),
+        "a",
+        budget=1500,
+    )
+    assert [budget for _, budget in ran.pool.starts] == [1500, 1024]
+    assert str(ran.error) == "memory is full; there is no other device to go on with"
+
+
+def test_a_gpu_that_waits_for_the_host_is_told_of_where_the_run_was_long(embed, monkeypatch):
+    assert embed(well, "starved", "fed", output="short").warnings == []
+    monkeypatch.setattr("virnuc_assets.runner.dispatcher._SECONDS_TO_JUDGE_STARVATION", 0.0)
+    ran = embed(well, "starved", "fed", output="long")
+    (warning,) = ran.warnings
+    assert "GPU starved was busy 25% of the time (critical)" in warning
+    assert ran.record["devices"]["starved"]["level"] == "critical"
+    assert ran.record["devices"]["fed"]["level"] is None
+
+
+def test_a_full_disk_stops_the_run_and_says_what_is_needed(embed):
+    done = []
+
+    def behave(job, device, block):
+        done.append(block)
+        return DiskFull() if len(done) == 4 else None
+
+    with pytest.raises(DiskFullError, match="are still needed"):
+        embed(behave, "a")
+
+
+def test_a_block_with_sequences_set_aside_is_tried_again_by_the_next_run(embed):
+    def ends_early(job, device, block):
+        if holds(job, block, 0):
+            return Broke(block, "not finite", explained=True, row=0)
+        if block and block.shard == 1:
+            return Broke(None, "no such thing", explained=True)
+        return None
+
+    ran = embed(ends_early, "a")
+    assert "no such thing" in str(ran.error)
+    embed(well, "a").assert_whole_but_for()

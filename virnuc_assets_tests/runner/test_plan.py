@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virnuc_assets.runner.plan import plan_shard
+from virnuc_assets.runner.plan import Block, plan_shard
 
 
 @given(
@@ -33,3 +33,19 @@ def test_blocks_cover_every_row_once_within_their_limits(
 def test_an_empty_shard_is_one_empty_block():
     (block,) = plan_shard(np.array([5], np.int64), 1, 2, 10, 10)
     assert (block.start, block.stop, block.letters) == (0, 0, 0)
+
+
+def test_a_shard_of_several_blocks_ends_in_smaller_ones():
+    blocks = plan_shard(np.full(1000, 10, np.int64), 0, 1, 10_000, 1200)
+    letters = [block.letters for block in blocks]
+    assert letters[0] == 1200
+    assert letters == sorted(letters, reverse=True)
+    assert letters[-2] == 150  # the last is what is left
+    assert len(plan_shard(np.full(100, 10, np.int64), 0, 1, 10_000, 1200)) == 1
+
+
+def test_pieces_of_a_block_share_its_letters():
+    block = Block(3, 7, 10, 20, 100)
+    piece = block.piece(12, 15)
+    assert (piece.shard, piece.block, piece.start, piece.stop) == (3, 7, 12, 15)
+    assert (piece.letters, piece.sequences, piece.whole) == (30, 3, False)

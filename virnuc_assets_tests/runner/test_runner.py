@@ -15,10 +15,12 @@ import pytest
 from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
 from virnuc_assets.errors import RunnerError
 from virnuc_assets.runner import client
+from virnuc_assets.runner.device_lock import sole_user
 from virnuc_assets.runner.events import BlockDone, Failed, ShardDone, Started, Warned
 from virnuc_assets.runner.job import read_job, write_job
-from virnuc_assets.store.embeddings import ShardedEmbeddings, block_path, shard_path
+from virnuc_assets.store.embeddings import block_path, shard_path
 from virnuc_assets.store.sequence_table import SequenceTable
+from virnuc_assets.store.sharded import ShardedEmbeddings
 
 
 def run(job):
@@ -35,7 +37,8 @@ def shard_bytes(job):
 
 def leftovers(job):
     shards = {shard_path(Path(job.output), shard, job.n_shards) for shard in job.shards}
-    return set(Path(job.output).rglob("*")) - shards
+    beside = {Path(job.output) / name for name in ("view.h5", "run.json")}
+    return set(Path(job.output).rglob("*")) - shards - beside
 
 
 def test_a_job_survives_its_file(tmp_path, make_job):
@@ -91,6 +94,32 @@ def test_a_shard_may_be_empty(make_job):
     events = run(job)
     assert len(of_kind(events, ShardDone)) == 3
     assert len(ShardedEmbeddings(Path(job.output), 3, 1, "index").take(np.array([0]))) == 1
+
+
+def test_a_sequence_that_cannot_be_embedded_is_set_aside_and_the_rest_completes(make_job):
+    job = make_job(empty=1)
+    events = run(job)
+    assert of_kind(events, Failed) == []
+    assert len(of_kind(events, ShardDone)) == 2
+    (warning,) = [event.message for event in of_kind(events, Warned)]
+    assert "row 59" in warning
+    assert "no letters" in warning
+    stored = ShardedEmbeddings(Path(job.output), 2, 60, "index")
+    assert stored.set_aside.tolist() == [59]
+    others = make_job()
+    run(replace(others, output=job.output + "-others"))
+    without = ShardedEmbeddings(Path(job.output + "-others"), 2, 60, "index").take(np.arange(59))
+    assert np.array_equal(stored.take(np.arange(59)), without)
+    assert leftovers(job) == set()
+
+
+def test_a_gpu_that_another_run_uses_is_named_with_its_process(make_job, two_gpus):
+    job = make_job()
+    job = replace(job, encoding=replace(job.encoding, devices=("3",), dtype="float32"))
+    with sole_user("3"):
+        (failed,) = of_kind(run(job), Failed)
+    assert failed.explained
+    assert f"GPU 3: is in use by another run (process {os.getpid()})" in failed.message
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from virnuc_assets.sequences import chunks as chunks_module
+from virnuc_assets.sequences import frames as frames_module
 from virnuc_assets.sequences.chunks import chunk_records, windows
 from virnuc_assets.sequences.index import build_index
 from virnuc_assets.sequences.ragged import offsets_of
@@ -134,12 +136,32 @@ def test_chunks_of_every_length_equal_the_reference(chunks_of):
         assert chunks.record.tolist() == [i for i, record in enumerate(expected) for _ in record]
 
 
-def test_windows_divide_the_chunks_in_order():
-    chunks = chunk_records(offsets_of(np.array([5_000_000, 10, 3_000_000])), 500)
-    slices = list(windows(chunks))
+@pytest.mark.parametrize(("letters", "chunks"), [(1 << 20, 1 << 16), (1 << 30, 1000)])
+def test_windows_divide_the_chunks_in_order(letters, chunks, monkeypatch):
+    monkeypatch.setattr(chunks_module, "_WINDOW", letters)
+    monkeypatch.setattr(chunks_module, "_WINDOW_CHUNKS", chunks)
+    found = chunk_records(offsets_of(np.array([5_000_000, 10, 3_000_000])), 500)
+    slices = list(windows(found))
     assert len(slices) > 5
-    assert [slices[0].start, slices[-1].stop] == [0, chunks.start.size]
+    assert [slices[0].start, slices[-1].stop] == [0, found.start.size]
     assert all(a.stop == b.start for a, b in pairwise(slices))
+    assert all(part.stop - part.start <= chunks for part in slices)
+    assert all(np.ptp(found.start[part]) < letters for part in slices)
+
+
+@pytest.mark.parametrize("span", [1, 100, 1000])
+def test_letters_looked_up_together_change_nothing(
+    span, write, tmp_path, frames_of, read_frames, monkeypatch
+):
+    monkeypatch.setattr(frames_module, "_SPAN", span)
+    rng = random.Random(span)
+    records = [
+        (f"r{i}", make_record(rng.choice(sorted(STYLES)), rng.randint(1, 400), i))
+        for i in range(300)
+    ]
+    for chunk_length in (7, 48, 50, 100, 300):
+        build_index(write(as_fasta(records)), tmp_path / "index", chunk_length, tool_version="test")
+        assert read_frames(tmp_path / "index") == frames_of(records, chunk_length)
 
 
 def test_a_record_longer_than_a_window(write, tmp_path, frames_of, read_frames):

@@ -170,6 +170,23 @@ def test_any_records_in_any_batches_as_pyfastx_reads_them(records, width, block_
     assert [record[:2] for record in found] == peer
 
 
+@pytest.mark.parametrize("odd", [*"uUrNacgt -E*5>", "\t", "\r"])
+def test_an_odd_letter_anywhere_in_a_line(odd, write):
+    """Lines are looked at many letters at a time: wherever one differs, it is read as itself."""
+    for length in (1, 31, 32, 33, 64, 70, 100):
+        for place in {1, 15, 31, 32, 33, 63, 64, length - 2, length - 1} & set(range(length)):
+            line = ("ACGTNGCATT" * 10)[:place] + odd + ("TTGNCAGCAT" * 10)[place + 1 : length]
+            letters = "".join(line.split()).upper().replace("U", "T")
+            fasta = f">a\nACGT\n{line if place or odd != '>' else 'A'}"
+            fastq = f"@a\n{line}\n+\n{'I' * len(letters)}"
+            for text, expected in ((fasta, f"ACGT{letters}"), (fastq, letters)):
+                if odd in "-E*5>" and odd in text[1:]:
+                    with pytest.raises(InputError, match=re.escape(f"holds {odd!r}, which")):
+                        read(write(text))
+                elif letters and odd != ">":
+                    assert read(write(text)) == [("a", expected, odd in "uU")]
+
+
 def test_a_long_file_in_batches_of_the_usual_size(write):
     rng = random.Random(3)
     records = [(f"r{i}", "".join(rng.choices("ACGT", k=700))) for i in range(2000)]
@@ -213,6 +230,10 @@ BROKEN = {
         r"a record does not start with '@' \(line 5\)",
     ),
     "CR in a header": (b">a x\rACGT\nGG\n", "'a' has a carriage return within its header line"),
+    "an id without end": (
+        b">" + b"x" * 1001 + b"\nAC\n",
+        f"record '{'x' * 200}' has an id of more than 1000 letters .line 1.; give it a shorter one",
+    ),
     "NUL in an id": (b">a\x00b\nAC\n", r"record 'a\\x00b' has an id that is not plain ASCII"),
     "zeros after FASTQ": (b"@a\nAC\n+\nII\n\x00\x00\x00", "does not start with '@' .line 5"),
     "FASTQ of a protein": (b"@a\nMKLE\n+\nIIII\n", "'a' holds 'L'.*looks like a protein"),

@@ -12,6 +12,7 @@ from virnuc_assets.sequences.ragged import flat
 from virnuc_assets.sequences.runs import merge_runs, write_run
 from virnuc_assets.sequences.spool import Spool
 from virnuc_assets.sequences.unique import unique_longest_first
+from virnuc_assets.store import sequence_table
 from virnuc_assets.store.sequence_table import SequenceTable
 
 # Few letters and shared beginnings, so that sequences repeat and agree for longer than one key.
@@ -57,7 +58,6 @@ def test_runs_merge_into_what_one_sort_gives(
     folder = tmp_path_factory.mktemp("runs")
     keeper = Spool(folder, room)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "BATCH_ROWS", batch_rows)
         patch.setattr(spool, "BATCH_ROWS", batch_rows)
         written = [write_run(keeper, strings(block)) for block in blocks]
         merged = merge_runs(
@@ -73,7 +73,6 @@ def test_runs_merge_into_what_one_sort_gives(
 
 
 def test_parts_are_of_the_size_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "BATCH_ROWS", 10)
     monkeypatch.setattr(spool, "BATCH_ROWS", 10)
     keeper = Spool(tmp_path, 0)
     values = [
@@ -92,3 +91,63 @@ def test_parts_are_of_the_size_asked_for(tmp_path, monkeypatch):
     assert merged.letters == sum(sizes)
     assert len(sizes) == merged.letters // 1000 + 1
     assert max(sizes) < 2000
+
+
+def test_long_sequences_are_read_and_sorted_a_few_at_a_time(tmp_path, monkeypatch):
+    """Every block holds a long sequence and shorter ones, as contigs come: no part takes all."""
+    monkeypatch.setattr(spool, "_BATCH_BYTES", 1000)
+    keeper = Spool(tmp_path, 0)
+    blocks = [
+        ["ACGT"[i % 4] * (1000 - 90 * k) + "GATC"[i // 4] * i for k in range(11)] for i in range(12)
+    ]
+    written = [write_run(keeper, strings(block))[0] for block in blocks]
+    assert all(run.kept.batch_rows == 1 for run in written)
+    sizes = []
+    sort = runs.unique_longest_first
+
+    def watched(part):
+        sizes.append(len(flat(part)[0]))
+        return sort(part)
+
+    monkeypatch.setattr(runs, "unique_longest_first", watched)
+    merged = merge_runs(written, tmp_path / "table.arrow", tmp_path, 1, 3000)
+    assert max(sizes) < 3000 + 2 * 1020
+    everything = [sequence for block in blocks for sequence in block]
+    assert SequenceTable(tmp_path / "table.arrow").take(range(merged.sequences)) == in_order(
+        everything
+    )
+
+
+def test_sequences_that_differ_late_are_told_apart(tmp_path, monkeypatch):
+    """Places hold but the first letters of a sequence; equal ones still meet in one part."""
+    monkeypatch.setattr(runs, "_PLACE_LETTERS", 4)
+    monkeypatch.setattr(spool, "BATCH_ROWS", 2)
+    blocks = [["ACGT" + "ACGT"[(i + k) % 4] * 3 + "AC"[k % 2] for k in range(9)] for i in range(5)]
+    written = [
+        write_run(Spool(tmp_path / str(i), 1 << 20), strings(b)) for i, b in enumerate(blocks)
+    ]
+    merged = merge_runs([run for run, _ in written], tmp_path / "t.arrow", tmp_path, 1, 8)
+    table = SequenceTable(tmp_path / "t.arrow")
+    assert table.take(range(len(table))) == in_order([s for block in blocks for s in block])
+    for number, (block, (_, rows)) in enumerate(zip(blocks, written, strict=True)):
+        assert table.take(merged.rows(number)[rows]) == block
+
+
+@settings(max_examples=200, deadline=None, database=None, derandomize=True)
+@given(
+    parts=st.lists(st.lists(st.text("ACGT", max_size=9), max_size=9), max_size=6),
+    rows=st.integers(1, 6),
+    letters=st.integers(1, 20),
+)
+def test_a_table_depends_on_its_sequences_and_not_on_parts(parts, rows, letters):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sequence_table, "_BATCH_ROWS", rows)
+        patch.setattr(sequence_table, "_BATCH_LETTERS", letters)
+        found = [b.to_pylist() for b in sequence_table._batches(map(strings, parts))]
+    expected = [[]]
+    for sequence in [sequence for part in parts for sequence in part]:
+        last = expected[-1]
+        if last and (len(last) == rows or sum(map(len, [*last, sequence])) > letters):
+            expected.append([])
+        expected[-1].append(sequence)
+    assert found == [batch for batch in expected if batch]

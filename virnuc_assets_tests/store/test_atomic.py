@@ -1,8 +1,9 @@
 import errno
+import os
 
 import pytest
 
-from virnuc_assets.errors import StoreError
+from virnuc_assets.errors import DiskFullError, StoreError
 from virnuc_assets.store.atomic import atomic_path, read_json, write_json
 
 
@@ -44,18 +45,19 @@ def test_json_round_trip_and_clear_errors(tmp_path):
         read_json(tmp_path / "y.json")
 
 
-def test_a_full_disk_is_explained_and_leaves_nothing_behind(tmp_path):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_explained_and_leaves_nothing_behind(tmp_path, number):
     with (
-        pytest.raises(StoreError, match=r"x\.h5: cannot be written \(No space left.*free some"),
+        pytest.raises(DiskFullError, match=r"x\.h5: the disk, or the quota on it, is full; free"),
         atomic_path(tmp_path / "x.h5"),
     ):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(number, os.strerror(number))
     assert not any(tmp_path.iterdir())
 
 
-def test_the_systems_words_are_taken_out_of_a_librarys_report(tmp_path):
+def test_a_full_disk_is_known_by_the_systems_words_too(tmp_path):
     with (
-        pytest.raises(StoreError, match=r"x\.h5: cannot be written \(No space left on device\)"),
+        pytest.raises(DiskFullError, match=r"x\.h5: the disk"),
         atomic_path(tmp_path / "x.h5"),
     ):
         raise OSError("write failed: errno = 28,\n error message = 'No space left on device', buf")

@@ -1,0 +1,192 @@
+"""The books of a run: blocks that are done, sequences set aside, shards that are assembled."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from pathlib import Path
+from typing import Any
+
+from virnuc_assets.errors import DiskFullError, RunnerError
+from virnuc_assets.runner.events import BlockDone, Progress, ShardDone, Warned
+from virnuc_assets.runner.identity import Digests
+from virnuc_assets.runner.messages import Finished
+from virnuc_assets.runner.plan import Block
+from virnuc_assets.runner.resume import Emit
+from virnuc_assets.runner.shards import ShardState, assemble, join_pieces, row_of, shard_metadata
+from virnuc_assets.runner.telemetry import Record
+from virnuc_assets.store.embeddings import EmbeddingFile
+from virnuc_assets.store.space import Unfinished, bytes_needed, check_space
+
+# More than this is not the sequences' fault but the machine's or the weights'.
+_MOST_SET_ASIDE = 100
+# A shard that is being assembled when the run is ended has so long to get done.
+_GRACE_SECONDS = 4.0
+# Shards are assembled one at a time: the space that a run is said to need is that of one beside
+# its blocks.
+_ASSEMBLING = threading.Lock()
+
+
+class Books:
+    """What is done, in memory, on disk and told.
+
+    Shards are assembled in threads of their own, because devices want their blocks meanwhile.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        digests: Digests,
+        shards: dict[int, ShardState],
+        done: dict[int, EmbeddingFile],
+        emit: Emit,
+    ) -> None:
+        """`done`: files of shards that were there already; those to come are added to it."""
+        self.record, self.job, self.digests = record, record.job, digests
+        self.shards, self.done, self.emit = shards, done, emit
+        self._assembling: dict[Future[EmbeddingFile], ShardState] = {}
+        self._dim: int | None = None
+        self._tokens = self._letters = 0
+        for number, shard in shards.items():
+            if number not in done:
+                self._assemble_if_whole(shard)
+
+    def book(self, finished: Finished, device: str) -> None:
+        """Book a block, or a piece of one, that `device` finished."""
+        block, counts = finished.block, finished.file.counts
+        shard = self.shards[block.shard]
+        shard.book(finished)
+        self.record.device(device).book(finished)
+        self.record.blocks_done += block.whole
+        self._tokens += counts.tokens
+        self._letters += block.letters
+        self.emit(
+            BlockDone(
+                block.shard,
+                block.block,
+                block.sequences,
+                counts.tokens,
+                finished.seconds,
+                device,
+                finished.busy_seconds,
+                finished.starved_seconds,
+            )
+        )
+        if redone := counts.redone_in_float32:
+            self.emit(
+                Warned(
+                    f"shard {block.shard}, block {block.block}: {redone} sequences overflowed in "
+                    f"{self.job.encoding.dtype} and were redone in float32"
+                )
+            )
+        self._join_if_whole(shard, block)
+
+    def set_aside(self, block: Block, position: int, why: str) -> None:
+        """Book the sequence at `position` of the block's shard as one without an embedding.
+
+        Raises:
+            RunnerError: there are too many for this to be the sequences' own fault.
+        """
+        shard = self.shards[block.shard]
+        row = row_of(self.job, block, position)
+        shard.leave_out(block.block, position)
+        self.record.set_aside.append(row)
+        self.emit(
+            Warned(
+                f"{self.job.sequences}: row {row} breaks its block (shard {block.shard}, block "
+                f"{block.block}) and is set aside, without an embedding: {why}"
+            )
+        )
+        whole_block = shard.is_set_aside(block.block)
+        if whole_block or len(self.record.set_aside) > _MOST_SET_ASIDE:
+            raise RunnerError(
+                f"{len(self.record.set_aside)} sequences broke their blocks"
+                f"{', every one of a block' if whole_block else ''}, the last with: {why}; the "
+                "machine or the weights are at fault, see the log and run `virnuc doctor`"
+            )
+        self._join_if_whole(shard, block)
+
+    def check_space(self, dim: int) -> None:
+        """Check that the disk has room for what is left, of embeddings `dim` wide.
+
+        Raises:
+            DiskFullError: it has not; the message says how much is needed.
+        """
+        self._dim = dim
+        check_space(Path(self.job.output), self._bytes_needed(dim))
+
+    def disk_full(self) -> DiskFullError:
+        """The error that says how much room is still needed."""
+        output = Path(self.job.output)
+        needed = None if self._dim is None else self._bytes_needed(self._dim)
+        return DiskFullError(output, needed, shutil.disk_usage(output).free)
+
+    def _bytes_needed(self, dim: int) -> int:
+        unfinished = []
+        for number, shard in self.shards.items():
+            if number not in self.done:
+                pending = shard.pending
+                rows = sum(block.sequences for block in pending)
+                unfinished.append(Unfinished(shard.sequences, rows, len(pending)))
+        return bytes_needed(unfinished, dim)
+
+    def progress(self, seconds: float, letters_left: int) -> Progress:
+        """How far the run is after `seconds`, with `letters_left` still to be embedded."""
+        return Progress(
+            sequences_done=sum(shard.sequences_done for shard in self.shards.values()),
+            sequences=sum(shard.sequences for shard in self.shards.values()),
+            tokens_per_second=self._tokens / seconds if seconds else 0.0,
+            eta_seconds=seconds * letters_left / self._letters if self._letters else None,
+        )
+
+    def collect(self) -> None:
+        """Announce the shards that are assembled by now.
+
+        Raises:
+            StoreError: one could not be written.
+        """
+        for future in [future for future in self._assembling if future.done()]:
+            shard = self._assembling.pop(future)
+            file = self.done[shard.number] = future.result()
+            metadata = shard_metadata(file) | shard.telemetry()
+            self.emit(ShardDone(shard.number, str(file.path), reused=False, metadata=metadata))
+
+    def collect_all(self) -> None:
+        """Announce every shard that is whole, once it is assembled.
+
+        Raises:
+            StoreError: one could not be written.
+        """
+        while self._assembling:
+            wait(self._assembling, return_when="FIRST_COMPLETED")
+            self.collect()
+
+    def close(self) -> None:
+        """Give shards that are being assembled a moment to get done."""
+        wait(self._assembling, _GRACE_SECONDS)
+
+    def _join_if_whole(self, shard: ShardState, block: Block) -> None:
+        if not block.whole:
+            self.record.blocks_done += join_pieces(self.job, self.digests, shard, block.block)
+        self._assemble_if_whole(shard)
+
+    def _assemble_if_whole(self, shard: ShardState) -> None:
+        if shard.is_whole:
+            self._assembling[_in_thread(assemble, self.job, self.digests, shard)] = shard
+
+
+def _in_thread(function: Callable[..., EmbeddingFile], *arguments: Any) -> Future[EmbeddingFile]:
+    # A daemon, unlike an executor's: a run that is ended does not wait for it.
+    future: Future[EmbeddingFile] = Future()
+
+    def go() -> None:
+        try:
+            with _ASSEMBLING:
+                future.set_result(function(*arguments))
+        except BaseException as error:  # noqa: BLE001  raised again where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=go, daemon=True).start()
+    return future

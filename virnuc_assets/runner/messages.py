@@ -1,0 +1,95 @@
+"""What workers and their pool tell the coordinator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from virnuc_assets.encoders.agreement import Agreement
+from virnuc_assets.runner.plan import Block
+from virnuc_assets.store.embeddings import EmbeddingFile
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The encoder is loaded; the worker waits for a block. `dim`: numbers in an embedding."""
+
+    dim: int | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A block file was published.
+
+    `slots`: of packs, padding included, its share. `busy_seconds`, `starved_seconds`: of the
+    `seconds` it took, what a CUDA device did.
+    `agreement`: with float32, where the precision has it checked. `flops`: floating point
+    operations of its products; `peak_memory_bytes`: most that the device held so far; `ceiling`:
+    what its products can reach there in operations a second. Each None where it is not known.
+    """
+
+    block: Block
+    file: EmbeddingFile
+    seconds: float
+    slots: int = 0
+    busy_seconds: float = 0.0
+    starved_seconds: float = 0.0
+    agreement: Agreement | None = None
+    flops: float | None = None
+    peak_memory_bytes: int | None = None
+    ceiling: float | None = None
+
+
+@dataclass(frozen=True)
+class Broke:
+    """A block raised, or with block None the start of a worker or what every block would meet.
+
+    `explained`: the message is a sentence for a person, not a traceback; what is explained and no
+    block's stops the run, for no other device would be spared it. `row`: the one row of the
+    sequence table that is at fault, where that is known.
+    """
+
+    block: Block | None
+    message: str
+    explained: bool
+    row: int | None = None
+
+
+@dataclass(frozen=True)
+class OutOfMemory:
+    """The device's memory does not hold a pack of `token_budget` slots beside the model."""
+
+    message: str
+    token_budget: int
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The device is in use by another run, or cannot be had; the message says by whom."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class DiskFull:
+    """A block's file found no room."""
+
+
+@dataclass(frozen=True)
+class Died:
+    """A worker's process ended without saying why."""
+
+    exit_code: int | None
+
+
+@dataclass(frozen=True)
+class Hung:
+    """A worker gave no sign of life, or got no further, and was killed; `why` says which."""
+
+    why: str
+
+
+Message = Ready | Finished | Broke | OutOfMemory | Taken | DiskFull
+"""What a worker says."""
+
+Report = Message | Died | Hung
+"""What a pool says of a worker."""
