@@ -50,6 +50,7 @@ class Run:
     tokens: int = 0
     seconds: float = 0.0
     seconds_before_first_block: float = 0.0
+    seconds_after_last_block: float = 0.0
     busy_share: dict[str, float] = field(default_factory=dict)
     engine_tokens_per_s: dict[str, float] = field(default_factory=dict)
     """By the time each device computed."""
@@ -190,6 +191,7 @@ def run(job: Job, kill_after: int = 0) -> Run:
     began = time.monotonic()
     found = Run(job.encoding.encoder, job.encoding.devices, 0)
     blocks: list[BlockDone] = []
+    last = 0.0
     for event in client.stream(job):
         now = time.monotonic() - began
         match event:
@@ -199,6 +201,7 @@ def run(job: Job, kill_after: int = 0) -> Run:
                 if not blocks:
                     found.seconds_before_first_block = now - event.seconds
                 blocks.append(event)
+                last = now
                 if len(blocks) == kill_after:
                     victim = max(workers())
                     os.kill(victim, signal.SIGKILL)
@@ -214,6 +217,7 @@ def run(job: Job, kill_after: int = 0) -> Run:
             case Progress():
                 pass
     found.tokens = sum(block.tokens for block in blocks)
+    found.seconds_after_last_block = found.seconds - last
     by_device: defaultdict[str, list[BlockDone]] = defaultdict(list)
     for block in blocks:
         by_device[block.device].append(block)
@@ -258,8 +262,9 @@ def show(run: Run) -> None:
     """A few lines."""
     print(
         f"{run.encoder} on {','.join(run.devices)}: {run.sequences} sequences, "
-        f"{run.tokens} tokens, "
-        f"{run.seconds:.1f} s ({run.seconds_before_first_block:.1f} s before the first block), "
+        f"{run.tokens} tokens, {run.seconds:.1f} s "
+        f"({run.seconds_before_first_block:.1f} s before the first block, "
+        f"{run.seconds_after_last_block:.1f} s after the last), "
         f"{run.tokens_per_s:,.0f} tokens/s, with the start {run.tokens_per_s_with_start:,.0f}"
     )
     for device, blocks in run.blocks.items():

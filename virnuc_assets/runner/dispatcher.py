@@ -46,7 +46,9 @@ class Dispatcher:
         self.books, self.pool, self.emit = books, pool, books.emit
         self.job, self.record = books.job, books.record
         pending = (shard.pending for n, shard in books.shards.items() if n not in books.done)
-        self.schedule = Schedule(block for blocks in pending for block in blocks)
+        self.schedule = Schedule(
+            (block for blocks in pending for block in blocks), len(self.job.encoding.devices)
+        )
         self.spare = deque(self.job.encoding.devices)
         self.failed_starts: Counter[str] = Counter()
         self.budgets: dict[str, int] = {}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from virnuc_assets.encoders.catalog import EncoderName, LongSequences
 from virnuc_assets.errors import RunnerError
 from virnuc_assets.runner.devices import CPU, default_devices, default_dtype
 from virnuc_assets.store.atomic import read_json, write_json
+
+# Sequences and letters of a block at most.
+_BLOCK = {"cpu": (10_000, 50_000), "esm2": (10_000, 1_000_000), "dnabert-s": (40_000, 4_000_000)}
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ class Job:
     """Folder the shards are written to."""
     n_shards: int
     shards: tuple[int, ...]
-    block_sequences: int = 10_000
+    block_sequences: int | None = None
     """Sequences in a block at most."""
     block_letters: int | None = None
-    """Residues or bases in a block at most; None: a size that takes seconds on the device."""
+    """Residues or bases in a block at most; None, for both: what takes seconds on the device."""
     silence_seconds: float = 30.0
     """A worker without a sign of life for so long is hung, and so is a GPU without a pack done for
     ten times as long."""
@@ -57,16 +59,17 @@ class Job:
         # A device named twice is one device.
         devices = tuple(dict.fromkeys(self.encoding.devices or default_devices()))
         dtype = self.encoding.dtype
-        encoding = Encoding(
-            **{
-                **asdict(self.encoding),
-                "devices": devices,
-                "dtype": default_dtype(devices) if dtype == "auto" else dtype,
-            }
+        encoding = replace(
+            self.encoding,
+            devices=devices,
+            dtype=default_dtype(devices) if dtype == "auto" else dtype,
         )
-        letters = self.block_letters or (50_000 if CPU in devices else 1_000_000)
-        return Job(
-            **{**_shallow(self), "encoding": encoding, "block_letters": letters},
+        sequences, letters = _BLOCK["cpu" if CPU in devices else encoding.encoder]
+        return replace(
+            self,
+            encoding=encoding,
+            block_sequences=self.block_sequences or sequences,
+            block_letters=self.block_letters or letters,
         )
 
 
@@ -88,7 +91,3 @@ def read_job(path: Path) -> Job:
         return Job(**{**value, "encoding": encoding, "shards": tuple(value["shards"])})
     except (TypeError, KeyError) as error:
         raise RunnerError(f"{path}: is not a job of this version ({error})") from error
-
-
-def _shallow(job: Job) -> dict[str, Any]:
-    return {field.name: getattr(job, field.name) for field in fields(job)}

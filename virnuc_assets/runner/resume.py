@@ -36,7 +36,7 @@ def plan_shards(job: Job) -> dict[int, ShardState]:
     table = SequenceTable(Path(job.sequences))
     table.verify(job.sequences_sha256)
     lengths = table.lengths()
-    if job.block_letters is None:
+    if job.block_sequences is None or job.block_letters is None:
         raise ValueError("an unresolved job")
     return {
         number: ShardState(

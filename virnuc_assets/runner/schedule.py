@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from virnuc_assets.runner.plan import Block
 
@@ -13,6 +14,7 @@ _BLOCKS_OF_A_DEVICE = 3
 # Blocks for every other device, beyond which one may have its next.
 _PLENTY = 2
 _BLAMED = 3
+_LAST_BLOCKS_OF_A_DEVICE = 8
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,9 @@ class Schedule:
     to another device while there is one, because the fault may be the device's own.
     """
 
-    def __init__(self, blocks: Iterable[Block]) -> None:
-        """`blocks`: what is to be done."""
-        # Longest first, so that the last blocks handed out are the short ones and all devices
-        # finish together.
-        self._queue = deque(sorted(blocks, key=lambda b: (-b.letters, b.shard, b.block)))
+    def __init__(self, blocks: Iterable[Block], devices: int) -> None:
+        """`blocks`: what is to be done, by about so many `devices`."""
+        self._queue = deque(in_order(blocks, devices))
         self._suspects: deque[Block] = deque()
         self._handed: dict[str, deque[Block]] = {}
         self.expected: set[str] = set()
@@ -181,3 +181,20 @@ class Schedule:
             self._suspects.remove(block)
             return block
         return self._queue.popleft() if self._queue else None
+
+
+def in_order(blocks: Iterable[Block], devices: int) -> list[Block]:
+    """`blocks` as they are best handed out.
+
+    Shard after shard, so that shards are finished all along; but the last shards, as many as keep
+    all devices busy for a while, together and longest first, so that the last blocks of all are
+    short ones and the devices finish together.
+    """
+    by_shard: dict[int, list[Block]] = {}
+    for block in sorted(blocks, key=lambda b: (b.shard, -b.letters, b.block)):
+        by_shard.setdefault(block.shard, []).append(block)
+    last: list[Block] = []
+    while by_shard and len(last) < _LAST_BLOCKS_OF_A_DEVICE * devices:
+        last += by_shard.popitem()[1]
+    last.sort(key=lambda b: (-b.letters, b.shard, b.block))
+    return [*chain.from_iterable(by_shard.values()), *last]

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from virnuc_assets.runner.plan import Block
-from virnuc_assets.runner.schedule import Again, Cut, GivenUp, Schedule, SetAside
+from virnuc_assets.runner.schedule import Again, Cut, GivenUp, Schedule, SetAside, in_order
 
 # How fast the machine is at the moment is not what is tested.
 patiently = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -34,7 +34,7 @@ class World:
     """
 
     def __init__(self, sizes, poisoned, devices, bad, seed):
-        self.schedule = Schedule(blocks(*sizes))
+        self.schedule = Schedule(blocks(*sizes), 2)
         self.poisoned, self.bad = poisoned, bad
         self.random = Random(seed)
         self.has = {}
@@ -124,7 +124,7 @@ def test_a_device_that_breaks_everything_costs_no_sequence(sizes, n_devices, see
 
 def test_longest_first_and_no_second_block_while_others_have_none():
     a, b, c = blocks(1, 3, 2)
-    schedule = Schedule([a, b, c])
+    schedule = Schedule([a, b, c], 1)
     schedule.join("0")
     schedule.join("1")
     assert given_out(schedule) == {"0": b, "1": c}
@@ -134,7 +134,7 @@ def test_longest_first_and_no_second_block_while_others_have_none():
 
 
 def test_more_blocks_to_prepare_and_to_write_while_there_are_plenty():
-    schedule = Schedule(blocks(1, 1, 1, 1))
+    schedule = Schedule(blocks(1, 1, 1, 1), 1)
     schedule.join("0")
     assert [device for device, _ in schedule.hand_out()] == ["0", "0", "0"]
     assert list(schedule.hand_out()) == []
@@ -142,7 +142,7 @@ def test_more_blocks_to_prepare_and_to_write_while_there_are_plenty():
 
 def test_a_block_that_failed_goes_to_another_device_that_is_about_to_come():
     (block,) = blocks(4)
-    schedule = Schedule([block])
+    schedule = Schedule([block], 1)
     schedule.join("0")
     schedule.expect("1")
     assert given_out(schedule) == {"0": block}
@@ -156,7 +156,7 @@ def test_a_block_that_failed_goes_to_another_device_that_is_about_to_come():
 
 def test_a_suspect_goes_alone_and_what_a_device_has_runs_out_first():
     one, two, three = blocks(3, 2, 1)
-    schedule = Schedule([one, two, three])
+    schedule = Schedule([one, two, three], 1)
     schedule.join("0")
     assert [block for _, block in schedule.hand_out()] == [one, two, three]
     schedule.leave("0")
@@ -170,7 +170,7 @@ def test_a_suspect_goes_alone_and_what_a_device_has_runs_out_first():
 def test_a_second_failure_cuts_the_block_unless_no_sequence_can_be_at_fault():
     for divisible, verdict in ((True, Cut), (False, GivenUp)):
         (block,) = blocks(5)
-        schedule = Schedule([block])
+        schedule = Schedule([block], 1)
         schedule.join("0")
         for expected in (Again, verdict):
             list(schedule.hand_out())
@@ -184,7 +184,7 @@ def test_a_second_failure_cuts_the_block_unless_no_sequence_can_be_at_fault():
 
 def test_a_named_sequence_is_left_out_at_once():
     (block,) = blocks(5)
-    schedule = Schedule([block])
+    schedule = Schedule([block], 1)
     schedule.join("0")
     list(schedule.hand_out())
     schedule.leave("0")
@@ -204,6 +204,32 @@ def test_a_device_whose_failures_others_mend_is_to_blame():
 
 
 def test_the_only_device_is_not_to_blame():
-    schedule = Schedule(blocks(1))
+    schedule = Schedule(blocks(1), 1)
     schedule.join("0")
     assert not schedule.is_to_blame("0")
+
+
+def shards_of(n_shards, n_blocks):
+    return [
+        Block(shard, number, number, number + 1, 10 * (n_blocks - number))
+        for shard in range(n_shards)
+        for number in range(n_blocks)
+    ]
+
+
+def test_shards_are_done_one_after_another_and_the_last_ones_together_longest_first():
+    ordered = in_order(reversed(shards_of(6, 10)), devices=2)
+    assert [block.shard for block in ordered[:40]] == [shard for shard in range(4) for _ in range(10)]
+    last = ordered[40:]
+    assert {block.shard for block in last} == {4, 5}
+    assert [block.letters for block in last] == sorted((b.letters for b in last), reverse=True)
+
+
+@given(
+    st.integers(1, 5).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, 6))),
+    st.integers(1, 9),
+)
+def test_the_order_has_every_block_once(shape, devices):
+    made = shards_of(*shape)
+    ordered = in_order(made, devices)
+    assert sorted(ordered, key=made.index) == made
