@@ -219,7 +219,8 @@ def shards_of(n_shards, n_blocks):
 
 def test_shards_are_done_one_after_another_and_the_last_ones_together_longest_first():
     ordered = in_order(reversed(shards_of(6, 10)), devices=2)
-    assert [block.shard for block in ordered[:40]] == [shard for shard in range(4) for _ in range(10)]
+    shards = [block.shard for block in ordered[:40]]
+    assert shards == [shard for shard in range(4) for _ in range(10)]
     last = ordered[40:]
     assert {block.shard for block in last} == {4, 5}
     assert [block.letters for block in last] == sorted((b.letters for b in last), reverse=True)
