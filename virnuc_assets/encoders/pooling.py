@@ -37,13 +37,14 @@ def join_windows(values: np.ndarray, rows: np.ndarray, lengths: np.ndarray) -> n
     sequence of one window keeps its mean untouched. Returns (n, d), float32.
     """
     firsts = np.flatnonzero(np.diff(rows, prepend=-1))
+    if len(firsts) == len(rows):
+        return values
     joined = values[firsts]
     counts = np.diff(firsts, append=len(rows))
     many = counts > 1
-    if many.any():
-        windows = np.repeat(many, counts)
-        weights = lengths[windows].astype(np.float64)[:, None]
-        bounds = np.cumsum(counts[many]) - counts[many]
-        sums = np.add.reduceat(values[windows] * weights, bounds, axis=0)
-        joined[many] = sums / np.add.reduceat(weights, bounds, axis=0)
+    windows = np.repeat(many, counts)
+    weights = lengths[windows].astype(np.float64)[:, None]
+    bounds = np.cumsum(counts[many]) - counts[many]
+    sums = np.add.reduceat(values[windows] * weights, bounds, axis=0)
+    joined[many] = sums / np.add.reduceat(weights, bounds, axis=0)
     return joined

@@ -9,15 +9,10 @@ import ctypes
 import logging
 import math
 import multiprocessing
-import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -25,6 +20,7 @@ from typing import Any, Protocol
 
 from virnuc_assets.runner.devices import CPU
 from virnuc_assets.runner.job import Job
+from virnuc_assets.runner.lifeline import Lifeline, serve
 from virnuc_assets.runner.link import Link, Signs, Watch
 from virnuc_assets.runner.messages import Died, Finished, Hung, Ready, Report
 from virnuc_assets.runner.plan import Block
@@ -35,7 +31,6 @@ _LOOK_SECONDS = 1.0
 _STALL_SILENCES = 10
 # A killed process that the kernel holds on to, in a driver's call or on a lost file system.
 _DYING_SECONDS = 5.0
-_PR_SET_PDEATHSIG = 1
 
 
 class Pool(Protocol):
@@ -90,8 +85,8 @@ class LocalPool:
         ours, theirs = self._context.Pipe()
         signs = self._context.RawArray(ctypes.c_double, 2)
         process = self._context.Process(
-            target=_serve,
-            args=(self._target, Link(theirs, signs), device, job, *self._arguments),
+            target=serve,
+            args=(Lifeline(), self._target, Link(theirs, signs), device, job, *self._arguments),
             name=f"virnuc-worker-{device}",
             daemon=True,
         )
@@ -172,27 +167,3 @@ def _end(workers: Sequence[_Worker]) -> None:
         if worker.process.is_alive():
             _log.warning("process %s is killed but does not end", worker.process.pid)
         worker.connection.close()
-
-
-def _serve(target: Callable[..., None], link: Link, device: str, *arguments: Any) -> None:
-    """What a worker's process does before and beside its work."""
-    # A Ctrl-C reaches the whole foreground group; the coordinator alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with_parent()
-    link.beat()
-    target(link, device, *arguments)
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        # By the kernel, which ends a stopped process too, and one stuck in a driver's call. The
-        # parent is the thread that started this process: the main one, which lives to the end.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
-
-
-def _exit_after(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)

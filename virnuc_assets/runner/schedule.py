@@ -14,7 +14,7 @@ _BLOCKS_OF_A_DEVICE = 3
 # Blocks for every other device, beyond which one may have its next.
 _PLENTY = 2
 _BLAMED = 3
-_LAST_BLOCKS_OF_A_DEVICE = 8
+_LAST_BLOCKS_OF_A_DEVICE = 4
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import traceback
 from contextlib import ExitStack
 from functools import partial
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from virnuc_assets.encoders.encoder import Embedded, Encoder
     from virnuc_assets.encoders.packing import Items
 
-_SWITCH_SECONDS = 0.0002
 LOG_FORMAT = "%(asctime)s %(name)s: %(message)s"
 
 
@@ -49,10 +47,6 @@ def work(link: Link, device: str, job: Job, digests: Digests, log_level: int) ->
     """Embed the blocks that arrive on `link` until it says None or closes."""
     # A spawned process starts with no logging at all.
     logging.basicConfig(level=log_level, format=LOG_FORMAT)
-    if device != CPU:
-        # The thread that feeds the GPU has milliseconds to spare, and waits this long for the
-        # interpreter whenever another thread is busy.
-        sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         with ExitStack() as stack:
             if device != CPU:

@@ -110,6 +110,8 @@ def write_view(directory: Path, files: Sequence[EmbeddingFile]) -> View:
         checksums=tuple(file.checksum for file in files),
     )
     layout = h5py.VirtualLayout((view.rows, view.dim), np.float32)
+    # As for any other dataset: the same shards give the same bytes at any time.
+    layout.dcpl.set_obj_track_times(False)
     for shard, file in enumerate(files):
         if n := file.identity.stop:
             source = h5py.VirtualSource(file.path.name, "embeddings", (n, view.dim), np.float32)

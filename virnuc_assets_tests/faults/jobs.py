@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from virnuc_assets.runner.telemetry import RECORD_FILE
 from virnuc_assets.settings import DEMO_DATA
 from virnuc_assets.store.digests import sha256_file
 from virnuc_assets.store.sequence_table import write_sequence_table
-from virnuc_assets.store.view import VIEW_FILE, read_view
 from virnuc_assets_tests.faults.processes import Run
 
 SHARDS = 3
@@ -67,20 +65,13 @@ def run_undisturbed(folder: Path, job: Job) -> list[Event]:
 
 
 def contents(job: Job) -> dict[str, bytes]:
-    """Every file below the job's output but the run's record, which is of the run and its time.
-
-    Of the view, what it says: HDF5 notes in it when it was made.
-    """
+    """Every file below the job's output but the run's record, which is of the run and its time."""
     output = Path(job.output)
-    found = {
+    return {
         str(path.relative_to(output)): path.read_bytes()
         for path in output.rglob("*")
         if path.is_file() and path.name != RECORD_FILE
     }
-    if VIEW_FILE in found:
-        view = read_view(output / VIEW_FILE)
-        found[VIEW_FILE] = repr(replace(view, path=Path(VIEW_FILE))).encode()
-    return found
 
 
 @contextmanager

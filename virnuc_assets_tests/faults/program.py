@@ -28,7 +28,7 @@ PACK_SECONDS = 0.05
 """How long a pack takes at least: most of a run's time goes by in the middle of a block."""
 
 _POINTS = Points(Path(os.environ.get(VARIABLE, ".")))
-_BLOCK = re.compile(r"shard-(\d+)-of-\d+\.blocks/block-(\d+)\.h5$")
+_BLOCK = re.compile(r"shard-(\d+)-of-\d+\.blocks/block-(\d+)(?:\.piece-(\d+)-(\d+))?\.h5$")
 
 
 def work(connection, device, *arguments):
@@ -63,7 +63,8 @@ def _noted(pipeline, receive, prepare, compute, publish):
                 yield None
                 continue
             block, batch = pair
-            begun.append(f"{block.shard}/{block.block}")
+            piece = () if block.whole else (block.start, block.stop)
+            begun.append(_name(block.shard, block.block, *piece))
             _POINTS.note("begun", begun[-1])
             yield batch
 
@@ -75,6 +76,11 @@ def _noted(pipeline, receive, prepare, compute, publish):
     return pipeline(receive, prepare_for, compute_noted, publish)
 
 
+def _name(shard, block, *piece):
+    """What the journal calls a block, or a piece of one."""
+    return " ".join([f"{shard}/{block}", *map(str, piece)])
+
+
 def _watch_files():
     """Points around every write and rename of a block or shard file, and the removal of blocks."""
     replace, remove = os.replace, shutil.rmtree
@@ -84,7 +90,8 @@ def _watch_files():
         _POINTS.reach(f"{kind} before rename")
         replace(source, target, **options)
         if block := _BLOCK.search(str(target)):
-            _POINTS.note("published", f"{int(block[1])}/{int(block[2])}")
+            numbers = (int(number) for number in block.groups() if number is not None)
+            _POINTS.note("published", _name(*numbers))
         _POINTS.reach(f"{kind} after rename")
 
     class Torn(FileIO):

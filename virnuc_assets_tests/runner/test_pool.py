@@ -5,8 +5,10 @@ What a pretended worker does is decided by its device's name.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -96,3 +98,46 @@ def test_leaving_ends_stopped_workers(job):
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
     assert not any(is_alive(pid) for pid in pids)
+
+
+class StopsWhereItIsRead:
+    """An argument at which a process stops, before it does any of its work."""
+
+    def __init__(self, pid_file):
+        self.pid_file = pid_file
+
+    def __reduce__(self):
+        return _stop, (self.pid_file,)
+
+
+def _stop(pid_file):
+    pid_file.write_text(str(os.getpid()))
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def coordinate(job, argument):
+    with LocalPool(pretend, (argument,)) as pool:
+        pool.start("unborn", job)
+        while True:
+            pool.wait()
+
+
+def until(holds):
+    """Wait for what must come about, however long it takes here."""
+    while not holds():
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="by the kernel of Linux alone")
+def test_a_worker_stopped_while_it_starts_ends_with_a_killed_coordinator(job, tmp_path):
+    pid_file = tmp_path / "pid"
+    process = multiprocessing.get_context("spawn").Process(
+        target=coordinate, args=(replace(job, silence_seconds=1e6), StopsWhereItIsRead(pid_file))
+    )
+    process.start()
+    until(lambda: pid_file.exists() and pid_file.read_text())
+    worker = int(pid_file.read_text())
+    until(lambda: Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
+    process.kill()
+    process.join()
+    until(lambda: not is_alive(worker))
