@@ -57,7 +57,7 @@ def sleeping(
 ) -> None:
     """A worker whose device sleeps."""
     slowness = 1.2 if int(device) % 4 == 0 else 1.0
-    link.send(Ready())
+    link.send(Ready(DIM))
 
     def compute(blocks: Iterable[Block | None]) -> Iterator[Slept]:
         free = None

@@ -2,9 +2,9 @@
 
 Simulates reads, indexes them, writes random weights of the published shapes in the real formats and
 embeds through the runner's own processes and files, once on the first device and once on all.
-With `--kill-after`, embeds a third time on all, kills one worker when that many blocks are done and
-lets the others finish. Shard checksums say whether the same bits came out. Prints tables and writes
-JSON.
+With `--kill-after`, embeds the first `--kill-shards` shards of ESM-2 once more on the first device
+and once on all, and kills one worker there when that many blocks are done. Shard checksums say
+whether the same bits came out. Prints tables and writes JSON.
 
     python benchmarks/scaling.py --output benchmarks/results/scaling.json
 """

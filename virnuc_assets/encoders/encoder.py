@@ -11,7 +11,12 @@ import numpy as np
 import torch
 
 from virnuc_assets.encoders import catalog
-from virnuc_assets.encoders.agreement import Agreement, agreement, spread_sample
+from virnuc_assets.encoders.agreement import (
+    LEAST_FOR_A_CENTRE,
+    Agreement,
+    agreement,
+    spread_sample,
+)
 from virnuc_assets.encoders.arithmetic import flops
 from virnuc_assets.encoders.catalog import MAX_TOKENS, EncoderName, LongSequences
 from virnuc_assets.encoders.ceiling import gemm_ceiling
@@ -40,7 +45,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-# Items of a batch in fp8 that are validated unasked, and their tokens at most: float32 is slow.
+# Items of a batch in fp8 that are validated unasked, and about their tokens at most, but never too
+# few for a centre: float32 is slow.
 _VALIDATED_IN_FP8 = 32
 _MOST_TOKENS_IN_FP8 = 4096
 # Packs on the device at once: one that computes and those that keep it busy while the host is late.
@@ -254,7 +260,8 @@ class Encoder:
         if not wanted or not len(items):
             return None
         if not self._settings.validate:
-            wanted = min(wanted, max(1, _MOST_TOKENS_IN_FP8 // int(items.lengths.max())))
+            affordable = _MOST_TOKENS_IN_FP8 // int(items.lengths.max())
+            wanted = min(wanted, max(LEAST_FOR_A_CENTRE, affordable))
         sample = spread_sample(len(items), wanted)
         found = agreement(batch.values[sample], self._means_in_float32(items, sample))
         if in_fp8:

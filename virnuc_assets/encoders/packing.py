@@ -48,10 +48,10 @@ class Items:
 
 @dataclass(frozen=True)
 class Pack:
-    """`budget` token slots: whole items, longest first, then padding.
+    """T token slots: whole items, longest first, then padding, unless `without_padding` cut it off.
 
-    `tokens` and `positions` (which restart in every segment): shape (budget,), int32.
-    `cu_seqlens`: segment boundaries from 0 to budget, int32; the first `len(items)` segments are
+    `tokens` and `positions` (which restart in every segment): shape (T,), int32.
+    `cu_seqlens`: segment boundaries from 0 to T, int32; the first `len(items)` segments are
     the items (numbers into `Items`, int64), the rest padding. `real_tokens` counts the items'
     slots, special tokens included.
     """

@@ -100,6 +100,8 @@ def fit_remembered(
     key = sha256_json(asdict(circumstances))
     remembered = _read(file)
     before = _fitted(remembered.get(key))
+    if before is not None and not least <= before.token_budget <= circumstances.default:
+        before = None
     found = fit(circumstances.default, least, free_bytes, holds, before, circumstances.card)
     if found != before:
         try:

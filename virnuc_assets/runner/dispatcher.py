@@ -97,8 +97,7 @@ class Dispatcher:
             case Ready(dim=dim):
                 if self.started_at is None:
                     self.started_at = time.monotonic()
-                    if dim is not None:
-                        self.books.check_space(dim)
+                    self.books.check_space(dim)
                 self.failed_starts[device] = 0
                 self.schedule.join(device)
             case Finished():

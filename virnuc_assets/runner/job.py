@@ -25,7 +25,7 @@ class Encoding:
     """float32, float16, bfloat16 or fp8; auto: float16 on a GPU, float32 on a CPU."""
     attention: str = "auto"
     token_budget: int | None = None
-    """Tokens in a pack; None: the encoder's default for the device."""
+    """Slots of a pack; None: the device's default, or what its memory holds."""
     long_sequences: LongSequences = "truncate"
     validate: int = 0
     """Sequences of each block that are embedded in float32 too, to compare."""

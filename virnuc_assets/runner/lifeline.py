@@ -1,7 +1,7 @@
 """What makes a worker's process end with the coordinator's, from as early on as can be.
 
-Imports nothing but the standard library: all that a worker loads before this is done, it loads
-without anybody who would end it.
+Imports the standard library and `link`, which imports nothing else: all that a worker loads before
+this is done, it loads without anybody who would end it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from virnuc_assets.store.embeddings import EmbeddingFile
 class Ready:
     """The encoder is loaded; the worker waits for a block. `dim`: numbers in an embedding."""
 
-    dim: int | None = None
+    dim: int
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Finished:
     """A block file was published.
 
     `slots`: of packs, padding included, its share. `busy_seconds`, `starved_seconds`: of the
-    `seconds` it took, what a CUDA device did.
-    `agreement`: with float32, where the precision has it checked. `flops`: floating point
-    operations of its products; `peak_memory_bytes`: most that the device held so far; `ceiling`:
-    what its products can reach there in operations a second. Each None where it is not known.
+    `seconds` it took, what a CUDA device did. `agreement`: with float32, where the precision has it
+    checked. `flops`: the model's floating point operations on its tokens, attention included;
+    `peak_memory_bytes`: most that the device held so far; `ceiling`: what its products can reach
+    there in operations a second. Each None where it is not known.
     """
 
     block: Block
@@ -64,7 +64,7 @@ class OutOfMemory:
 
 @dataclass(frozen=True)
 class Taken:
-    """The device is in use by another run, or cannot be had; the message says by whom."""
+    """The device is in use by another run; the message says which process."""
 
     message: str
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 # Towards its end a shard is cut into smaller blocks, never more than this share of what is left,
-# down to this share of a block: so that many devices finish together. Smaller blocks would leave
-# more of their last packs empty.
+# down to this share of a block: so that many devices finish together. Smaller blocks would be
+# more files and messages.
 _OF_THE_REST = 4
 _OF_A_BLOCK = 8
 

@@ -17,6 +17,7 @@ from virnuc_assets.runner.identity import Digests, block_file, block_identity
 from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.messages import Finished
 from virnuc_assets.runner.plan import Block
+from virnuc_assets.runner.telemetry import busy_share, packing_efficiency
 from virnuc_assets.store.embeddings import (
     Counts,
     EmbeddingFile,
@@ -107,12 +108,12 @@ class ShardState:
             "blocks_reused": self.reused_blocks,
         }
         if self.slots:
-            found["packing_efficiency"] = self.tokens / self.slots
+            found["packing_efficiency"] = packing_efficiency(self.tokens, self.slots)
         if self.seconds:
             found["tokens_per_second"] = self.tokens / self.seconds
         if self.busy_seconds:
             found["starved_seconds"] = self.starved_seconds
-            found["busy_share"] = self.busy_seconds / (self.busy_seconds + self.starved_seconds)
+            found["busy_share"] = busy_share(self.busy_seconds, self.starved_seconds)
         if self.agreement.cosines:
             found["float32_cosine_min"] = self.agreement.minimum
             found["float32_cosine_p1"] = self.agreement.quantile(0.01)

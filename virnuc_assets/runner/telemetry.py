@@ -55,9 +55,7 @@ class Device:
     @property
     def busy_share(self) -> float | None:
         """Time a CUDA device computed over time it could have; None where nobody measured."""
-        if not self.busy_seconds:
-            return None
-        return self.busy_seconds / (self.busy_seconds + self.starved_seconds)
+        return busy_share(self.busy_seconds, self.starved_seconds)
 
     def summary(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -86,6 +84,11 @@ class Device:
 def packing_efficiency(tokens: int, slots: int) -> float | None:
     """Real tokens over computed ones; None where nothing was computed."""
     return tokens / slots if slots else None
+
+
+def busy_share(busy: float, starved: float) -> float | None:
+    """Of the seconds that a CUDA device was busy or starved, the busy ones; None without any."""
+    return busy / (busy + starved) if busy else None
 
 
 def level(busy_share: float | None) -> Level | None:

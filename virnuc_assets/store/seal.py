@@ -25,12 +25,6 @@ def seal(path: Path) -> None:
         file.write(text)
 
 
-def is_sealed(path: Path) -> bool:
-    """Whether a file begins as a sealed one does, be it whole or not."""
-    with path.open("rb") as file:
-        return file.read(len(_MAGIC)) == _MAGIC
-
-
 def check_seal(path: Path) -> None:
     """Check that a sealed file is, byte for byte, what was written.
 

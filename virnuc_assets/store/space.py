@@ -27,9 +27,9 @@ class Unfinished:
 def bytes_needed(shards: Iterable[Unfinished], dim: int) -> int:
     """Bytes that finishing `shards` takes at its peak, beyond what lies on the disk already.
 
-    Blocks are handed out by length, so all of them may be there before the first shard can be
-    assembled; and a shard is whole before its blocks are removed. So the peak is every block that
-    is still to be written, and once more the largest shard. `dim` is the embeddings' width.
+    A finished shard is as large as its blocks were, and is whole before they are removed. So the
+    peak is every block that is still to be written, and once more the largest shard, which may be
+    the last. `dim` is the embeddings' width.
     """
     unfinished = list(shards)
     if not unfinished:

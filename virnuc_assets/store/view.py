@@ -65,7 +65,8 @@ def remove_view(directory: Path) -> None:
 def renew_view(directory: Path, n_shards: int, known: Mapping[int, EmbeddingFile]) -> View | None:
     """Make the view of `directory` if all shards are there and belong together, else remove it.
 
-    `known`: shards that were just verified; the others are read.
+    One that already says just this is left as it is, and its time stamp too. `known`: shards that
+    were just verified; the others are read.
 
     Raises:
         DiskFullError: there is no room for it.
@@ -84,18 +85,16 @@ def renew_view(directory: Path, n_shards: int, known: Mapping[int, EmbeddingFile
         _log.warning("%s: is not made, because %s", directory / VIEW_FILE, error)
         remove_view(directory)
         return None
-    return write_view(directory, files)
+    view = _view_of(directory, files)
+    if not _is_there(view):
+        _write(view, files)
+    return view
 
 
-def write_view(directory: Path, files: Sequence[EmbeddingFile]) -> View:
-    """Write `view.h5` of all shards of one embedding (see `check_shards`), in order, atomically.
-
-    Raises:
-        DiskFullError: there is no room for it.
-        StoreError: it cannot be written.
-    """
+def _view_of(directory: Path, files: Sequence[EmbeddingFile]) -> View:
+    """What the view of all shards of one embedding (see `check_shards`), in order, is to say."""
     identity, origin = files[0].identity, merge_origins(files)
-    view = View(
+    return View(
         path=directory / VIEW_FILE,
         encoder=identity.encoder,
         model=origin.model,
@@ -109,6 +108,16 @@ def write_view(directory: Path, files: Sequence[EmbeddingFile]) -> View:
         shards=tuple(file.path.name for file in files),
         checksums=tuple(file.checksum for file in files),
     )
+
+
+def _is_there(view: View) -> bool:
+    try:
+        return read_view(view.path) == view
+    except StoreError:
+        return False
+
+
+def _write(view: View, files: Sequence[EmbeddingFile]) -> None:
     layout = h5py.VirtualLayout((view.rows, view.dim), np.float32)
     # As for any other dataset: the same shards give the same bytes at any time.
     layout.dcpl.set_obj_track_times(False)
@@ -130,7 +139,6 @@ def write_view(directory: Path, files: Sequence[EmbeddingFile]) -> View:
             for name in _TEXTS:
                 file.attrs[name] = getattr(view, name)
         seal(temporary)
-    return view
 
 
 def read_view(path: Path) -> View:

@@ -119,6 +119,15 @@ def test_a_damaged_file_is_done_without(content, circumstances, tmp_path):
     assert fit_remembered(circumstances, LEAST, FREE, Card(9000), file).token_budget == 8448
 
 
+@pytest.mark.parametrize("budget", [0, LEAST - 1, DEFAULT + 1])
+def test_a_remembered_budget_that_can_not_be_is_done_without(budget, circumstances, tmp_path):
+    file = tmp_path / "token-budgets.json"
+    fit_remembered(circumstances, LEAST, FREE, Card(9000), file)
+    (key,) = json.loads(file.read_text())
+    file.write_text(json.dumps({key: {"token_budget": budget, "free_bytes": FREE + 1}}))
+    assert fit_remembered(circumstances, LEAST, FREE, Card(9000), file).token_budget == 8448
+
+
 def test_budgets_are_remembered_in_the_users_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_file() == tmp_path / "virnuc" / "token-budgets.json"

@@ -94,9 +94,23 @@ def test_the_folder_can_be_moved_and_read_from_anywhere(shown, tmp_path, monkeyp
 
 def test_the_same_shards_give_the_same_bytes_at_any_time(shown) -> None:
     before = shown.path.read_bytes()
+    shown.path.unlink()
     time.sleep(1.1)  # HDF5 would note the time in seconds
     renew_view(shown.path.parent, 3, {})
     assert shown.path.read_bytes() == before
+
+
+def test_a_view_that_is_right_is_left_alone_and_another_made_anew(shown) -> None:
+    before, content = shown.path.stat(), shown.path.read_bytes()
+    assert renew_view(shown.path.parent, 3, {}) == shown
+    assert shown.path.stat() == before
+    shown.path.write_bytes(content[:-1])
+    assert renew_view(shown.path.parent, 3, {}) == shown
+    assert shown.path.read_bytes() == content
+    for shard in range(3):
+        write_shard(shown.path.parent, shard, 3, table(20, seed=1))
+    assert renew_view(shown.path.parent, 3, {}) != shown
+    assert np.array_equal(rows_of(shown.path), table(20, seed=1))
 
 
 def test_a_view_does_not_grow_with_its_rows(tmp_path) -> None:
