@@ -218,7 +218,7 @@ def shards_of(n_shards, n_blocks):
 
 
 def test_shards_are_done_one_after_another_and_the_last_ones_together_longest_first():
-    ordered = in_order(reversed(shards_of(6, 10)), devices=2)
+    ordered = in_order(reversed(shards_of(6, 10)), devices=3)
     shards = [block.shard for block in ordered[:40]]
     assert shards == [shard for shard in range(4) for _ in range(10)]
     last = ordered[40:]
