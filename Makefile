@@ -28,7 +28,8 @@ check: .venv/installed ## formatting, lint, types, layers, definitions
 fuzz: .venv/installed ## fuzz the front end; an input that fails is left as a test
 	@$(BIN)/python -m virnuc_assets_tests.fuzz.run --seconds $(FUZZ_SECONDS)
 
-faults: .venv/installed ## end embedding runs in random ways; each must end as if nothing had happened
+faults: .venv/installed ## end runs of a platform, and embedding runs in random ways; each must end as if nothing had happened
+	@$(BIN)/python -m pytest -q -m faults
 	@$(BIN)/python -m virnuc_assets_tests.faults.run --faults $(FAULTS) --log benchmarks/results/faults.log
 
 ui: .venv/installed ## webserver and daemon on http://127.0.0.1:3000

@@ -108,7 +108,7 @@ def test_the_ui_materialises_a_whole_sample(platform):
 
 def test_job_backfills_take_several_samples(platform):
     platform.stop_sensor("automation")
-    names = ["one", "two", "three"]
+    names = ["one", "two"]
     for name in names:
         fasta = platform.home / f"{name}.fa"
         fasta.write_text(FASTA)
@@ -132,6 +132,7 @@ def test_job_backfills_take_several_samples(platform):
     assert all(platform.has_report(name) for name in names)
 
 
+@pytest.mark.faults
 def test_failed_only_does_again_what_a_backfill_failed_at(platform):
     platform.stop_sensor("automation")
     fasta = platform.home / "partly.fa"

@@ -21,7 +21,7 @@ from virnuc_assets_tests.dagster.platform import (
     Platform,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 LAUNCH = """
 mutation($parameters: ExecutionParams!) {

@@ -138,7 +138,9 @@ class Chain:
         outcome = Outcome(fault)
         self.outcomes.append(outcome)
         random = Random(fault.seed)
-        blocks = sorted(Path(self.job.output).rglob("block-?????.h5"))  # no pieces: never kept
+        # No pieces, which are never kept; and none that an earlier fault left empty.
+        found = sorted(Path(self.job.output).rglob("block-?????.h5"))
+        blocks = [path for path in found if path.stat().st_size]
         if len(blocks) < 2:
             return None
         block = random.choice(blocks)

@@ -94,7 +94,7 @@ def test_a_gpu_is_the_only_one_its_process_sees(environment):
 def test_ones_own_allocator_settings_are_kept(environment, monkeypatch, name):
     monkeypatch.setenv(name, "max_split_size_mb:64")
     devices.bind("3")
-    set_now = {key: value for key, value in os.environ.items() if key.endswith("ALLOC_CONF")}
+    set_now = {key: value for key, value in os.environ.items() if key.startswith("PYTORCH_")}
     assert set_now == {name: "max_split_size_mb:64"}
 
 
