@@ -7,6 +7,7 @@ on where it stopped.
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -96,6 +97,7 @@ def collect(job: Job, output: Path) -> int:
     embeddings = ShardedEmbeddings(Path(job.output), 1, unique, job.index_digest)
     identity, origin = embeddings.identity, embeddings.origin
     without = np.flatnonzero(np.isin(rows, embeddings.set_aside))
+    _remove_leftovers(output)
     with atomic_path(output) as temporary:
         with new_hdf5(temporary, SEAL_BYTES) as file:
             values = file.create_dataset("embeddings", (len(rows), embeddings.dim), np.float32)
@@ -122,6 +124,16 @@ def collect(job: Job, output: Path) -> int:
         _log.warning("%s: so are %d more records", output, len(without) - _NAMED)
     shutil.rmtree(work)
     return len(rows)
+
+
+def _remove_leftovers(output: Path) -> None:
+    """Remove what calls that were killed left of `output`; to be called within `sole_work`."""
+    temporary = re.compile(rf"\.{re.escape(output.name)}\.\d+\.tmp")
+    for path in output.parent.iterdir():
+        if temporary.fullmatch(path.name):
+            # Another user's may not be ours to remove; it is in nobody's way.
+            with suppress(OSError):
+                path.unlink()
 
 
 def _work_folder(output: Path) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow as pa
 
 from virnuc_assets.classifier import result_files
 from virnuc_assets.classifier.head_files import CARD_FILE, WEIGHTS_FILE, head_digest, read_card
@@ -61,30 +62,47 @@ class Inspected:
 
 def inspect(path: Path, deep: bool) -> Inspected:
     """Describe and check one file or folder. `deep`: hash and read all of its contents."""
-    file = _speaker_of(path) if path.is_dir() else path
+    kind, facts, faults = "unknown", Facts(), [f"{path}: no such file; check the path"]
+    try:
+        file = _speaker_of(path) if path.is_dir() else path
+        if file is None or file.exists():
+            kind, describe = _kind_of(file)
+            facts, faults = describe(file or path, deep)
+    except VirnucError as error:
+        faults = [str(error)]
+    except (KeyError, TypeError, AttributeError) as error:
+        # A JSON file of that name with other contents.
+        faults = [f"{path}: is not the {kind} of this version ({error!r})"]
+    except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
+        faults = [
+            f"{path}: cannot be read ({_words(error)}); check its permissions or make it again"
+        ]
+    return Inspected(path, kind, facts, tuple(faults))
+
+
+def _kind_of(file: Path | None) -> tuple[str, Callable[[Path, bool], Finding]]:
+    """What a file of that name is, and what describes it."""
     for pattern, kind, describe in _KINDS:
-        if file is not None and file.exists() and fnmatch(file.name, pattern):
-            try:
-                facts, faults = describe(file, deep)
-            except VirnucError as error:
-                facts, faults = {}, [str(error)]
-            except (KeyError, TypeError, AttributeError) as error:
-                # A JSON file of that name with other contents.
-                facts, faults = {}, [f"{path}: is not the {kind} of this version ({error!r})"]
-            return Inspected(path, kind, facts, tuple(faults))
-    fault = (
-        f"{path}: is no file that virnuc writes; give a .h5, .arrow or .parquet file, a JSON file "
-        "beside them, or the folder of an index, of embeddings, of results or of a head"
-        if path.exists()
-        else f"{path}: no such file; check the path"
-    )
-    return Inspected(path, "unknown", {}, (fault,))
+        if file is not None and fnmatch(file.name, pattern):
+            return kind, describe
+    return "unknown", _describe_unknown
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _speaker_of(folder: Path) -> Path | None:
     """The file that says what `folder` holds."""
     names = (MANIFEST_FILE, result_files.MANIFEST, CARD_FILE, VIEW_FILE)
     return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _describe_unknown(path: Path, deep: bool) -> Finding:
+    return {}, [
+        f"{path}: is no file that virnuc writes; give a .h5, .arrow or .parquet file, a JSON file "
+        "beside them, or the folder of an index, of embeddings, of results or of a head"
+    ]
 
 
 def _describe_index(path: Path, deep: bool) -> Finding:

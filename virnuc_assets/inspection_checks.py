@@ -52,7 +52,9 @@ def check_parquet(path: Path, rows: int | None, digest: str | None, deep: bool) 
         raise StoreError(f"{path}: no such file; make it again with the step before") from error
     except (pa.ArrowException, OSError) as error:
         raise StoreError(f"{path}: cannot be read ({error}); make it again") from error
-    ours = {key.decode(): value.decode() for key, value in said.items()}
+    ours = {
+        key.decode(errors="replace"): value.decode(errors="replace") for key, value in said.items()
+    }
     facts |= {key.removeprefix("virnuc."): ours[key] for key in ours if key.startswith("virnuc.")}
     expected = facts["rows"] if rows is None else rows
     if found != expected:

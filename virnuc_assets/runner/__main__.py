@@ -15,7 +15,7 @@ import threading
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from virnuc_assets.errors import VirnucError
 from virnuc_assets.runner.coordinator import run
@@ -53,8 +53,7 @@ def main(arguments: list[str]) -> int:
     try:
         outcome = run(read_job(options.job), emit)
     except _Stopped as stopped:
-        # Without the interpreter's own end: a thread may be deep in HDF5 with a shard's file.
-        os._exit(128 + stopped.number)
+        return 128 + stopped.number
     except VirnucError as error:
         emit(Failed(str(error)))
         return 1
@@ -87,5 +86,16 @@ def _stop_when_stdin_closes() -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
+def leave(code: int) -> NoReturn:
+    """End the process, without the interpreter's own end.
+
+    That would wait for ever for a thread that is deep in HDF5 with a shard's file, and holds its
+    lock.
+    """
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Any
 
 from virnuc_assets.errors import DiskFullError, RunnerError
+from virnuc_assets.runner.background import in_thread
 from virnuc_assets.runner.events import BlockDone, Progress, ShardDone, Warned
 from virnuc_assets.runner.identity import Digests
+from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.messages import Finished
 from virnuc_assets.runner.plan import Block
 from virnuc_assets.runner.resume import Emit
@@ -22,6 +22,8 @@ from virnuc_assets.store.space import Unfinished, bytes_needed, check_space
 
 # More than this is not the sequences' fault but the machine's or the weights'.
 _MOST_SET_ASIDE = 100
+# Nor is every one of a block of so many; one of fewer may well have none that is sound.
+_SEQUENCES_TO_JUDGE_A_BLOCK = 8
 # A shard that is being assembled when the run is ended has so long to get done.
 _GRACE_SECONDS = 4.0
 # Shards are assembled one at a time: the space that a run is said to need is that of one beside
@@ -83,8 +85,12 @@ class Books:
             )
         self._join_if_whole(shard, block)
 
-    def set_aside(self, block: Block, position: int, why: str) -> None:
+    def set_aside(self, block: Block, position: int, why: str) -> bool:
         """Book the sequence at `position` of the block's shard as one without an embedding.
+
+        Returns:
+            Whether every sequence of the block is set aside by now. The block then becomes whole
+            by an empty piece, from which its width and origin are known.
 
         Raises:
             RunnerError: there are too many for this to be the sequences' own fault.
@@ -99,7 +105,9 @@ class Books:
                 f"{block.block}) and is set aside, without an embedding: {why}"
             )
         )
-        whole_block = shard.is_set_aside(block.block)
+        none_left = shard.is_set_aside(block.block)
+        sequences = shard.blocks[block.block].sequences
+        whole_block = none_left and sequences >= _SEQUENCES_TO_JUDGE_A_BLOCK
         if whole_block or len(self.record.set_aside) > _MOST_SET_ASIDE:
             raise RunnerError(
                 f"{len(self.record.set_aside)} sequences broke their blocks"
@@ -107,6 +115,7 @@ class Books:
                 "machine or the weights are at fault, see the log and run `virnuc doctor`"
             )
         self._join_if_whole(shard, block)
+        return none_left
 
     def check_space(self, dim: int) -> None:
         """Check that the disk has room for what is left, of embeddings `dim` wide.
@@ -169,24 +178,15 @@ class Books:
 
     def _join_if_whole(self, shard: ShardState, block: Block) -> None:
         if not block.whole:
-            self.record.blocks_done += join_pieces(self.job, self.digests, shard, block.block)
+            joined = in_thread(join_pieces, self.job, self.digests, shard, block.block)
+            self.record.blocks_done += joined.result()
         self._assemble_if_whole(shard)
 
     def _assemble_if_whole(self, shard: ShardState) -> None:
         if shard.is_whole:
-            self._assembling[_in_thread(assemble, self.job, self.digests, shard)] = shard
+            self._assembling[in_thread(_assemble_alone, self.job, self.digests, shard)] = shard
 
 
-def _in_thread(function: Callable[..., EmbeddingFile], *arguments: Any) -> Future[EmbeddingFile]:
-    # A daemon, unlike an executor's: a run that is ended does not wait for it.
-    future: Future[EmbeddingFile] = Future()
-
-    def go() -> None:
-        try:
-            with _ASSEMBLING:
-                future.set_result(function(*arguments))
-        except BaseException as error:  # noqa: BLE001  raised again where the result is asked for
-            future.set_exception(error)
-
-    threading.Thread(target=go, daemon=True).start()
-    return future
+def _assemble_alone(job: Job, digests: Digests, shard: ShardState) -> EmbeddingFile:
+    with _ASSEMBLING:
+        return assemble(job, digests, shard)

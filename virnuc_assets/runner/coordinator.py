@@ -10,6 +10,7 @@ from pathlib import Path
 
 from virnuc_assets.encoders import catalog
 from virnuc_assets.errors import StoreError
+from virnuc_assets.runner.background import in_thread
 from virnuc_assets.runner.books import Books
 from virnuc_assets.runner.dispatcher import Dispatcher
 from virnuc_assets.runner.events import Event, Failed, ShardDone, Started, Warned
@@ -96,7 +97,7 @@ def run(
             pool = make_pool(worker, (digests, logging.getLogger().getEffectiveLevel()))
             with _recorded(Record(job, blocks_reused=blocks_done), emit) as (record, tell):
                 Dispatcher(Books(record, digests, shards, done, tell), pool).run()
-        renew_view(Path(job.output), job.n_shards, done)
+        in_thread(renew_view, Path(job.output), job.n_shards, done).result()
         failed = tuple(number for number in shards if number not in done)
         return Outcome(tuple(sorted(done)), failed)
 

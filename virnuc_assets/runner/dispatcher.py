@@ -107,7 +107,10 @@ class Dispatcher:
                 self.books.book(report, device)
                 self._tell_progress()
             case Broke(block=None, message=text, explained=True):
-                raise RunnerError(text)
+                if not self._is_its_own(device):
+                    raise RunnerError(text)
+                self._part_with(device)
+                self._leave_out(device, text)
             case Broke():
                 self._replace(device, report)
             case Died(exit_code=code):
@@ -137,6 +140,14 @@ class Dispatcher:
         if device in self.schedule.expected:
             self.failed_starts[device] += 1
         return self.schedule.leave(device)
+
+    def _is_its_own(self, device: str) -> bool:
+        """Whether what `device` met at its start is its own affair: others have started and go on.
+
+        A GPU that is lost while the run goes on kills its worker, and the next one finds none.
+        """
+        others = self.spare or self.schedule.devices - {device}
+        return device in self.schedule.expected and self.started_at is not None and bool(others)
 
     def _replace(self, device: str, broke: Broke) -> None:
         # A traceback is for the log; events have its last line.
@@ -194,6 +205,8 @@ class Dispatcher:
         match verdict:
             case Again():
                 self.emit(Warned(f"{what} failed on {device} and is tried again: {why}"))
+                if self.spare and not self.schedule.devices:
+                    self._start(self.spare.popleft())  # it may be the device that is at fault
             case Cut() if block.whole:
                 self.emit(
                     Warned(
@@ -204,7 +217,8 @@ class Dispatcher:
             case Cut():
                 _log.info("%s: rows %d to %d hold it: %s", what, block.start, block.stop, why)
             case SetAside(position=position):
-                self.books.set_aside(block, position, why)
+                if self.books.set_aside(block, position, why):
+                    self.schedule.add(block.piece(block.stop, block.stop))
                 self._tell_progress()
             case GivenUp():
                 self.failures.setdefault(block.shard, (broke.message, broke.explained))

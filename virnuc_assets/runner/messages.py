@@ -44,8 +44,9 @@ class Broke:
     """A block raised, or with block None the start of a worker or what every block would meet.
 
     `explained`: the message is a sentence for a person, not a traceback; what is explained and no
-    block's stops the run, for no other device would be spared it. `row`: the one row of the
-    sequence table that is at fault, where that is known.
+    block's stops the run, for no other device would be spared it, unless it is met at a start while
+    other devices go on. `row`: the one row of the sequence table that is at fault, where that is
+    known.
     """
 
     block: Block | None

@@ -12,6 +12,9 @@ from typing import Generic, TypeVar
 
 from virnuc_assets.runner.plan import Block
 
+# How often a stage that waits for a block looks whether the one before could be written.
+_LOOK_SECONDS = 0.5
+
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
@@ -45,6 +48,7 @@ class Pipeline(Generic[Batch, Result]):
         self._compute, self._publish = compute, publish
         self._ready: Queue[tuple[Block, Batch | Exception] | Exception | None] = Queue(maxsize=1)
         self._begun: deque[tuple[Block, float]] = deque()
+        self._publishing: tuple[Block, Future[None]] | None = None
 
     def run(self) -> None:
         """Take blocks until there are no more.
@@ -53,7 +57,6 @@ class Pipeline(Generic[Batch, Result]):
             BlockError: a stage raised for a block; blocks before it have been published.
         """
         threading.Thread(target=self._prepare_all, daemon=True).start()
-        publishing: tuple[Block, Future[None]] | None = None
         freed = 0.0
         with ThreadPoolExecutor(1) as publisher:
             try:
@@ -61,12 +64,10 @@ class Pipeline(Generic[Batch, Result]):
                     block, begun = self._begun.popleft()
                     now = time.monotonic()
                     seconds, freed = now - max(begun, freed), now
-                    _finish(publishing)
-                    publishing = (
-                        block,
-                        publisher.submit(self._publish, block, result, seconds),
-                    )
-                _finish(publishing)
+                    self._finish()
+                    future = publisher.submit(self._publish, block, result, seconds)
+                    self._publishing = block, future
+                self._finish()
             except Exception as error:
                 if isinstance(error, BlockError) or not self._begun:
                     raise
@@ -95,7 +96,7 @@ class Pipeline(Generic[Batch, Result]):
                 ready = self._ready.get_nowait()
             except Empty:
                 yield None
-                ready = self._ready.get()
+                ready = self._wait()
             if ready is None:
                 return
             if isinstance(ready, Exception):
@@ -106,12 +107,20 @@ class Pipeline(Generic[Batch, Result]):
             self._begun.append((block, time.monotonic()))
             yield batch
 
+    def _wait(self) -> tuple[Block, Batch | Exception] | Exception | None:
+        """What is ready next; a block that could not be written ends the wait."""
+        while True:
+            try:
+                return self._ready.get(timeout=_LOOK_SECONDS)
+            except Empty:
+                if self._publishing is not None and self._publishing[1].done():
+                    self._finish()
 
-def _finish(publishing: tuple[Block, Future[None]] | None) -> None:
-    if publishing is None:
-        return
-    block, future = publishing
-    try:
-        future.result()
-    except Exception as error:
-        raise BlockError(block) from error
+    def _finish(self) -> None:
+        if self._publishing is None:
+            return
+        block, future = self._publishing
+        try:
+            future.result()
+        except Exception as error:
+            raise BlockError(block) from error

@@ -82,8 +82,15 @@ def _verified(path: Path, identity: Identity, emit: Emit) -> EmbeddingFile | Non
 
 
 def remove_leftovers(job: Job) -> None:
-    """Remove temporary files and pieces of blocks of runs that were ended."""
+    """Remove temporary files and pieces of blocks of runs that were ended.
+
+    The blocks of another number of shards go too: this job cannot use them.
+    """
     output = Path(job.output)
+    of_this_number = f"-of-{job.n_shards:02d}.blocks"
+    for blocks in output.glob("shard-*-of-*.blocks"):
+        if not blocks.name.endswith(of_this_number):
+            shutil.rmtree(blocks, ignore_errors=True)
     folders = [blocks_directory(output, number, job.n_shards) for number in job.shards]
     for folder in (output, *folders):
         for left in (*folder.glob(".*.tmp"), *folder.glob("block-*.piece-*.h5")):

@@ -66,7 +66,7 @@ class Schedule:
         self.letters_left = sum(block.letters for block in self._queue)
         """Letters of all blocks not finished or given up."""
         self.failures_in_a_row = 0
-        """Blocks that failed since any device last finished one."""
+        """Blocks that failed, no sequence of theirs named, since any device last finished one."""
 
     def __len__(self) -> int:
         """Blocks that wait for a device."""
@@ -148,15 +148,22 @@ class Schedule:
         return Cut(pieces)
 
     def set_aside(self, block: Block, position: int) -> SetAside:
-        """Leave the sequence at `position` out of `block`, which waits again."""
-        self.failures_in_a_row += 1
+        """Leave the sequence at `position` out of `block`, which waits again.
+
+        No failure in a row: how many sequences are set aside has a limit of its own.
+        """
         (self._suspects if block in self._suspects else self._queue).remove(block)
         self._failed_on.pop(block, None)
         ranges = (block.start, position), (position + 1, block.stop)
         pieces = [block.piece(start, stop) for start, stop in ranges if start < stop]
-        self._queue.extendleft(pieces)
+        self._queue.extendleft(reversed(pieces))
         self.letters_left -= block.letters - sum(piece.letters for piece in pieces)
         return SetAside(position)
+
+    def add(self, block: Block) -> None:
+        """Let `block` wait, before all that never failed."""
+        self._queue.appendleft(block)
+        self.letters_left += block.letters
 
     def is_to_blame(self, device: str) -> bool:
         """Whether others did what `device` failed at, several times over, and it nothing between.

@@ -78,16 +78,18 @@ class SequenceTable:
         """
         self.path = path
         try:
-            self.identity = _identity(path)
+            self.identity = file_identity(path)
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            if _identity(path) != self.identity:
+            if file_identity(path) != self.identity:
                 raise StoreError(f"{path}: was replaced while it was opened; start again")
             self._sequences: pa.ChunkedArray = table.column(COLUMN)
+            if self._sequences.type != pa.large_string() or self._sequences.null_count:
+                raise TypeError(f"its column {COLUMN} is not of large strings without nulls")
         except FileNotFoundError as error:
             raise StoreError(
                 f"{path}: no such sequence table; make the index first (virnuc index)"
             ) from error
-        except (pa.ArrowInvalid, KeyError) as error:
+        except (pa.ArrowException, OSError, KeyError, TypeError) as error:
             raise StoreError(
                 f"{path}: is not a sequence table ({error}); make the index again"
             ) from error
@@ -98,7 +100,7 @@ class SequenceTable:
         Raises:
             StoreError: it is not, or another file has taken its name.
         """
-        if sha256_file(self.path) != sha256 or _identity(self.path) != self.identity:
+        if sha256_file(self.path) != sha256 or file_identity(self.path) != self.identity:
             raise StoreError(
                 f"{self.path}: is not the sequence table its index describes (SHA-256 differs); "
                 "make the index again"
@@ -117,6 +119,10 @@ class SequenceTable:
         return self._sequences.take(pa.array(rows, pa.int64())).to_pylist()
 
 
-def _identity(path: Path) -> FileIdentity:
-    status = path.stat()
+def file_identity(path: Path) -> FileIdentity | None:
+    """What tells the file at `path` from one that takes its name later; None: there is no file."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

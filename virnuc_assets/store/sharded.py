@@ -20,6 +20,7 @@ from virnuc_assets.store.embeddings import (
     shard_rows,
     verify_contents,
 )
+from virnuc_assets.store.sequence_table import file_identity
 
 
 def check_shards(files: Sequence[EmbeddingFile], n_rows: int, index_digest: str) -> None:
@@ -55,12 +56,14 @@ class ShardedEmbeddings:
         trust here: every file is read once in full.
 
         Raises:
-            StoreError: a shard is missing, damaged, of another index, or disagrees with the rest.
+            StoreError: a shard is missing, damaged, of another index, disagrees with the rest, or
+                was replaced meanwhile.
         """
-        self.files = [verify_contents(shard_path(directory, s, n_shards)) for s in range(n_shards)]
+        opened = [_open_shard(shard_path(directory, s, n_shards)) for s in range(n_shards)]
+        self.files = [file for file, _ in opened]
+        self._maps = [mapped for _, mapped in opened]
         check_shards(self.files, n_rows, index_digest)
         self.dim = self.files[0].dim
-        self._maps = [_memory_map(file) for file in self.files]
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Embeddings of `rows` (n,) int64, shape (n, dim), float32; NaN for rows set aside."""
@@ -90,6 +93,16 @@ class ShardedEmbeddings:
     def counts(self) -> Counts:
         """Counts over all shards."""
         return sum((file.counts for file in self.files), Counts())
+
+
+def _open_shard(path: Path) -> tuple[EmbeddingFile, np.ndarray]:
+    # Shards are replaced, never rewritten: what was checked and mapped stays what it was.
+    identity = file_identity(path)
+    file = verify_contents(path)
+    mapped = _memory_map(file)
+    if file_identity(path) != identity:
+        raise StoreError(f"{path}: was replaced while it was opened; start again")
+    return file, mapped
 
 
 def _memory_map(file: EmbeddingFile) -> np.ndarray:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import subprocess
 from argparse import Namespace
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
 
-from virnuc_assets import __version__
+from virnuc_assets import __version__, embed_fasta
 from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
+from virnuc_assets.runner.job import Encoding
 from virnuc_assets.settings import DEMO_DATA
+from virnuc_assets.store.embeddings import Counts, Identity, Origin, shard_path, write_embeddings
 from virnuc_assets_tests.cli.process import COMMAND, environment
 
 TOLERANCE = 1e-5
@@ -157,3 +160,19 @@ def test_two_calls_on_one_output_take_turns(tmp_path):
         expected = encoder.embed(files[owner]).values
         assert np.abs(file["embeddings"][:] - expected).max() <= TOLERANCE
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.fa", "b.fa", "x.h5"]
+
+
+def test_what_a_killed_call_left_of_its_output_is_removed(tmp_path):
+    """What calls for other outputs are writing stays."""
+    fasta, output = tmp_path / "p.fa", tmp_path / "x.h5"
+    fasta.write_text(">a\nMKV\n")
+    job = embed_fasta.plan(fasta, output, Encoding("esm2", "weights.pt"))
+    about = Identity("esm2", job.index_digest, "e", "float32", 1, 0, 0, 1)
+    origin = Origin("model", "w", "CPU", "sdpa", "plain", 64, "truncate")
+    shard = shard_path(Path(job.output), 0, 1)
+    write_embeddings(shard, about, origin, Counts(), 2, [np.ones((1, 2), np.float32)])
+    others = [".x.h5.7.12.tmp", ".x.h5.gz.12.tmp", ".xxh5.12.tmp", ".y.h5.12.tmp"]
+    for name in (".x.h5.12.tmp", ".x.h5.345.tmp", *others):
+        (tmp_path / name).touch()
+    embed_fasta.collect(job, output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*others, "p.fa", "x.h5"]

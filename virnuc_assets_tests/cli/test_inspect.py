@@ -10,9 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from virnuc_assets import embed_fasta
+from virnuc_assets import embed_fasta, inspection
 from virnuc_assets.classifier.head import load_head
 from virnuc_assets.classifier.predict import classify
 from virnuc_assets.inspection import Inspected, inspect
@@ -315,6 +317,45 @@ def test_what_is_not_whole_is_named(case, store) -> None:
     assert bool(inspect(store / name, deep=False).faults) != only_deep
     faults = inspect(store / name, deep=True).faults
     assert any(re.search(sentence, fault) for fault in faults), faults
+
+
+def test_metadata_that_is_no_text_is_shown_as_far_as_it_is(tmp_path) -> None:
+    path = tmp_path / "table.parquet"
+    table = pa.table({"a": [1]}).replace_schema_metadata({"virnuc.index_digest": b"ab\xff"})
+    pq.write_table(table, path)
+    found = inspect(path, deep=False)
+    assert (found.facts["index_digest"], found.faults) == ("ab\N{REPLACEMENT CHARACTER}", ())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("run.json", '{"a":' + "[" * 100_000, "cannot be read .*recursion"),
+        ("sample.json", '{"source": "' + "x" * 300 + '"}', "cannot be read .*name too long"),
+        ("x" * 300 + ".h5", None, "cannot be read .*name too long"),
+    ],
+    ids=["nested too deeply", "source with too long a name", "too long a name"],
+)
+def test_what_cannot_be_read_is_a_fault(name, content, sentence, tmp_path) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    (fault,) = inspect(path, deep=False).faults
+    assert re.search(sentence, fault)
+    assert fault.startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "no"), ValueError("no"), pa.ArrowNotImplementedError("no")]
+)
+def test_a_failure_to_read_is_a_fault(error, made, monkeypatch) -> None:
+    def fail(path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(inspection, "SequenceTable", fail)
+    found = inspect(made / INDEX / "proteins.arrow", deep=False)
+    assert (found.kind, len(found.faults)) == ("sequence table", 1)
+    assert "proteins.arrow: cannot be read (" in found.faults[0]
 
 
 def test_the_command_prints_tables_and_exits_0(virnuc, made) -> None:

@@ -119,4 +119,4 @@ if __name__ == "__main__":
     faulthandler.register(STACKS_SIGNAL)
     _watch_files()
     runner.run = partial(coordinator.run, worker=work)
-    sys.exit(runner.main(sys.argv[1:]))
+    runner.leave(runner.main(sys.argv[1:]))

@@ -162,6 +162,18 @@ def block_identity_rows(job, block):
     return range(block.shard + job.n_shards * block.start, job.n_shards * block.stop, job.n_shards)
 
 
+def names(rows):
+    """Workers that say of the first of `rows` in their block that it is at fault."""
+
+    def behave(job, device, block):
+        for row in rows:
+            if holds(job, block, row):
+                return Broke(block, f"row {row} is not finite", explained=True, row=row)
+        return None
+
+    return behave
+
+
 def test_several_devices_share_the_blocks(embed):
     ran = embed(well, "a", "b", "c")
     ran.assert_whole_but_for()
@@ -224,6 +236,66 @@ def test_a_device_in_reserve_takes_the_place_of_one_left_out(embed):
     assert ran.warnings == ["device d0 is left out: is in use"]
 
 
+def test_no_device_in_reserve_is_started_where_another_is_there(embed):
+    ran = embed(
+        lambda job, device, block: Died(-11) if block and device == "bad" else None,
+        *("bad", "good", "idle"),
+        block_sequences=15,
+        shards=(0,),
+    )
+    assert ran.outcome.done == (0,)
+    assert {device for device, _ in ran.pool.starts} == {"bad", "good"}
+
+
+def test_a_device_in_reserve_tries_what_the_only_one_started_fails_at(embed):
+    ran = embed(
+        lambda job, device, block: Died(-11) if block and device == "bad" else None,
+        *("bad", "good", "idle"),
+        block_sequences=30,
+        shards=(0,),
+    )
+    assert (ran.outcome.done, ran.outcome.failed) == ((0,), ())
+    assert ran.record["blocks_failed"] == 1
+    assert {event.device for event in ran.of_kind(BlockDone)} == {"good"}
+    assert "idle" not in {device for device, _ in ran.pool.starts}
+
+
+def lost_gpus(*lost):
+    """GPUs whose worker dies at its first block, and whose next ones find no GPU."""
+    died = set()
+
+    def behave(job, device, block):
+        if device in died:
+            return Broke(None, f"GPU {device}: 0 CUDA devices", explained=True)
+        if device in lost and block:
+            died.add(device)
+            return Died(-6)
+        return None
+
+    return behave
+
+
+def test_a_gpu_that_is_lost_while_the_run_goes_on_is_left_out(embed):
+    ran = embed(lost_gpus("b"), "a", "b", "c")
+    ran.assert_whole_but_for()
+    assert ran.warnings[-1] == "device b is left out: GPU b: 0 CUDA devices"
+
+
+def test_when_the_last_gpu_is_lost_the_run_stops(embed):
+    ran = embed(lost_gpus("a", "b"), "a", "b")
+    assert "0 CUDA devices" in str(ran.error)
+
+
+def test_what_every_block_would_meet_stops_the_run_whatever_other_devices_there_are(embed):
+    ran = embed(
+        lambda job, device, block: (
+            Broke(None, "cannot be written", explained=True) if block and device == "b" else None
+        ),
+        *("a", "b", "c"),
+    )
+    assert str(ran.error) == "cannot be written"
+
+
 @pytest.mark.parametrize(
     ("report", "says"),
     [
@@ -255,13 +327,7 @@ def test_a_sequence_that_crashes_its_worker_is_found_and_set_aside(embed, row, d
 
 
 def test_a_sequence_that_is_named_is_set_aside_without_a_search(embed):
-    def behave(job, device, block):
-        for row in (5, 6, 21):
-            if holds(job, block, row):
-                return Broke(block, f"row {row} has no letters", explained=True, row=row)
-        return None
-
-    ran = embed(behave, "a")
+    ran = embed(names((5, 6, 21)), "a")
     ran.assert_whole_but_for(5, 6, 21)
     assert ran.record["blocks_failed"] == 3
 
@@ -282,22 +348,34 @@ def test_when_everything_breaks_the_run_stops_and_sets_nothing_aside(embed):
 
 
 def test_a_block_without_a_sound_sequence_stops_the_run(embed):
-    def behave(job, device, block):
-        return Died(9) if block and block.shard == 1 and block.start < 2 else None
+    ran = embed(names(range(1, 17, 2)), "a", block_sequences=8)
+    assert "8 sequences broke their blocks, every one of a block" in str(ran.error)
 
-    ran = embed(behave, "a", block_sequences=2)
-    assert "every one of a block" in str(ran.error)
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("size", [1, 7])
+def test_a_small_block_without_a_sound_sequence_does_not(embed, size, named):
+    rows = range(1, 2 * size, 2)
+
+    def dies(job, device, block):
+        return Died(9) if any(holds(job, block, row) for row in rows) else None
+
+    ran = embed(names(rows) if named else dies, "a", block_sequences=size)
+    ran.assert_whole_but_for(*rows)
+    assert ran.of_kind(Progress)[-1].sequences_done == 60
+    assert ran.record["blocks_done"] == sum(
+        event.metadata["blocks"] for event in ran.of_kind(ShardDone)
+    )
+
+
+def test_sequences_that_are_named_are_no_failures_in_a_row(embed):
+    rows = range(0, 50, 2)
+    embed(names(rows), "a", block_sequences=30).assert_whole_but_for(*rows)
 
 
 def test_more_than_a_hundred_set_aside_stop_the_run(embed):
-    def behave(job, device, block):
-        for row in range(0, 260, 2):
-            if holds(job, block, row):
-                return Broke(block, "not finite", explained=True, row=row)
-        return None
-
-    ran = embed(behave, "a", n=400, n_shards=1, block_sequences=100)
-    assert "101 sequences broke their blocks" in str(ran.error) or "in a row" in str(ran.error)
+    ran = embed(names(range(0, 260, 2)), "a", n=400, n_shards=1, block_sequences=100)
+    assert "101 sequences broke their blocks" in str(ran.error)
 
 
 def test_a_failure_that_is_explained_costs_its_shard_alone(embed):

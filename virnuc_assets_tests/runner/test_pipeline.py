@@ -103,3 +103,10 @@ def test_a_lost_coordinator_ends_it_after_what_is_under_way():
 
     Pipeline(receive, stages.prepare, stages.compute, stages.publish).run()
     assert [number for number, _ in stages.published] == [0, 1]
+
+
+def test_a_block_that_cannot_be_written_is_told_of_though_no_other_comes():
+    stages = Stages(fail="publish", at=0)
+    with pytest.raises(BlockError) as caught:
+        stages.run(blocks=BLOCKS[:1])
+    assert caught.value.block == BLOCKS[0]

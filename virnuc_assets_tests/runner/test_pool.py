@@ -73,7 +73,7 @@ def test_workers_that_die_are_told_of(job):
 
 
 def test_stopped_and_stuck_workers_are_killed_and_others_go_on(job, monkeypatch):
-    monkeypatch.setattr("virnuc_assets.runner.pool._STALL_SILENCES", 1)
+    monkeypatch.setattr("virnuc_assets.runner.pool._STALL_SILENCES", 2)
     with LocalPool(pretend, ()) as pool:
         for device in ("stops", "stuck", "slow"):
             pool.start(device, job)

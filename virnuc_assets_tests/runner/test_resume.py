@@ -10,7 +10,12 @@ import pytest
 
 from virnuc_assets.runner.identity import Digests, block_file, block_identity
 from virnuc_assets.runner.plan import Block
-from virnuc_assets.runner.resume import find_finished_blocks, finished_shard, plan_shards
+from virnuc_assets.runner.resume import (
+    find_finished_blocks,
+    finished_shard,
+    plan_shards,
+    remove_leftovers,
+)
 from virnuc_assets.store.embeddings import (
     Counts,
     Origin,
@@ -137,3 +142,17 @@ def test_a_spoilt_shard_is_named_and_its_blocks_are_looked_at(job):
     ]
     find_finished_blocks(job, DIGESTS, shard, events.append)
     assert sorted(shard.files) == [0, 1, 2]
+
+
+def test_blocks_of_another_number_of_shards_are_removed(job):
+    """Those of the same number stay, whether or not the job makes their shards."""
+    job = replace(job, shards=(0,))
+    output = Path(job.output)
+    same = [blocks_directory(output, shard, 2) for shard in range(2)]
+    other = [blocks_directory(output, 0, 1), blocks_directory(output, 3, 12)]
+    for folder in (*same, *other):
+        folder.mkdir(parents=True)
+        (folder / "block-00000.h5").touch()
+    remove_leftovers(job)
+    assert sorted(output.iterdir()) == same
+    assert all((folder / "block-00000.h5").exists() for folder in same)

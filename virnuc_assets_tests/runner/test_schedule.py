@@ -195,6 +195,19 @@ def test_a_named_sequence_is_left_out_at_once():
     assert schedule.letters_left == rest.letters
 
 
+def test_what_is_left_beside_a_named_sequence_keeps_its_order():
+    first, other = blocks(5, 1)
+    schedule = Schedule([first, other], 1)
+    schedule.join("0")
+    list(schedule.hand_out())
+    schedule.leave("0")
+    schedule.set_aside(first, 2)
+    assert schedule.failures_in_a_row == 0
+    schedule.join("0")
+    ranges = [(block.start, block.stop) for _, block in schedule.hand_out()]
+    assert ranges == [(0, 2), (3, 5), (5, 6)]
+
+
 def test_a_device_whose_failures_others_mend_is_to_blame():
     world = World([1] * 60, set(), ["d0", "d1"], "d0", seed=0)
     world.run()

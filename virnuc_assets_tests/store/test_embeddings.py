@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from virnuc_assets.errors import StoreError
+from virnuc_assets.store import sharded
 from virnuc_assets.store.embeddings import (
     Counts,
     Identity,
@@ -276,6 +277,21 @@ def test_a_shard_that_rotted_is_refused(tmp_path):
     damage_flip(shard_path(tmp_path, 1, 2))
     with pytest.raises(StoreError, match=r"shard-01-of-02\.h5: does not match its checksum"):
         ShardedEmbeddings(tmp_path, 2, 10, "i" * 64)
+
+
+def test_a_shard_that_is_replaced_after_its_verification_is_refused(tmp_path, monkeypatch):
+    """An embedding run publishes a shard just then."""
+    path = shard_path(tmp_path, 0, 1)
+    write(path, identity(0, 1, stop=5), values(5))
+
+    def verified_then_replaced(path):
+        file = verify_contents(path)
+        write(path, identity(0, 1, stop=5, encoder_digest="x"), values(5))
+        return file
+
+    monkeypatch.setattr(sharded, "verify_contents", verified_then_replaced)
+    with pytest.raises(StoreError, match=r"shard-00-of-01\.h5: was replaced while it was opened"):
+        ShardedEmbeddings(tmp_path, 1, 5, "i" * 64)
 
 
 def test_a_missing_shard_is_named(tmp_path):

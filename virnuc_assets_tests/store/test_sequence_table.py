@@ -40,6 +40,33 @@ def test_what_is_no_table_is_named(tmp_path):
         SequenceTable(path)
 
 
+@pytest.mark.parametrize(
+    "column",
+    [pa.array([1, 2]), pa.array(["A"]), pa.array(["A", None], pa.large_string())],
+    ids=["numbers", "strings", "nulls"],
+)
+def test_a_column_of_another_type_is_no_table(column, tmp_path):
+    path = tmp_path / "table.arrow"
+    table = pa.table({"sequence": column})
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(StoreError, match=r"table\.arrow: is not a sequence table \(its column"):
+        SequenceTable(path)
+
+
+def test_a_flipped_bit_is_explained_wherever_it_is(tmp_path):
+    path = tmp_path / "table.arrow"
+    write_sequence_table(path, [pa.array(["AAA", "C"], pa.large_string())])
+    whole = path.read_bytes()
+    digest = sha256_file(path)
+    for bit in range(0, len(whole) * 8, 7):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(StoreError):
+            SequenceTable(path).verify(digest)
+
+
 @pytest.mark.parametrize("parts", [[8], [3, 5], [0, 1, 0, 2, 5], [4, 4], [1] * 8])
 def test_the_file_does_not_depend_on_the_parts_it_came_in(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(sequence_table, "_BATCH_ROWS", 3)
