@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from virnuc_assets.demo.models import write_tokeniser
 from virnuc_assets.encoders.catalog import DNABERT_S_SHAPE, ESM2_SHAPES
 
 _DNA_VOCABULARY = 4096
-_SPECIAL_TOKENS = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
 
 
 def write_esm2(folder: Path, name: str) -> None:
@@ -78,7 +78,10 @@ def write_dnabert_s(folder: Path) -> None:
         weights |= _norm(f"{layer}.attention.output.LayerNorm", dim)
         weights |= _norm(f"{layer}.mlp.layernorm", dim)
     save_file({name: w.half() for name, w in weights.items()}, folder / "model.safetensors")
-    _write_tokeniser(folder / "tokenizer.json")
+    generator = torch.Generator().manual_seed(2)
+    bases = torch.randint(4, (5000, 500), generator=generator).tolist()
+    texts = ("".join("ACGT"[base] for base in row) for row in bases)
+    write_tokeniser(folder / "tokenizer.json", texts, _DNA_VOCABULARY)
 
 
 def _device() -> torch.device:
@@ -91,24 +94,3 @@ def _normal(*shape: int) -> Tensor:
 
 def _norm(name: str, dim: int) -> dict[str, Tensor]:
     return {f"{name}.weight": torch.ones(dim), f"{name}.bias": torch.zeros(dim)}
-
-
-def _write_tokeniser(path: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-
-    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(
-        vocab_size=_DNA_VOCABULARY,
-        special_tokens=_SPECIAL_TOKENS,
-        initial_alphabet=list("ACGTN"),
-        show_progress=False,
-    )
-    generator = torch.Generator().manual_seed(2)
-    bases = torch.randint(4, (5000, 500), generator=generator).tolist()
-    tokenizer.train_from_iterator(("".join("ACGT"[base] for base in row) for row in bases), trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
-    )
-    tokenizer.save(str(path))

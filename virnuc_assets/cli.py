@@ -24,6 +24,7 @@ from virnuc_assets.encoders.catalog import EncoderName, LongSequences
 from virnuc_assets.errors import InputError, VirnucError
 from virnuc_assets.instance import open_instance
 from virnuc_assets.runner import client
+from virnuc_assets.runner.background import in_thread, leave
 from virnuc_assets.runner.job import Encoding
 from virnuc_assets.settings import (
     DEMO_DATA,
@@ -151,7 +152,7 @@ def embed(
     with embed_fasta.sole_work(fasta, output, console.warn):
         job = embed_fasta.plan(fasta, output, encoding)
         (shard,) = console.follow(client.stream(job), fasta.name)
-        records = embed_fasta.collect(job, output)
+        records = in_thread(embed_fasta.collect, job, output).result()
     facts = shard.metadata
     console.result(
         f"{output}: {records} records, {facts['rows']} unique sequences, {facts['tokens']} tokens, "
@@ -418,6 +419,7 @@ def main() -> None:
         code = app(sys.argv[1:] or ["--help"], prog_name="virnuc", standalone_mode=False) or 0
         if code == _INTERRUPTED:
             console.fail("interrupted; what is finished is kept and not done again")
+            leave(code)
     except TyperException as error:
         console.fail(_usage(error))
     except VirnucError as error:

@@ -6,6 +6,7 @@ the sequence and means nothing. The files in `data/models` are this module's out
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -133,21 +134,25 @@ def _norm(name: str, dim: int) -> dict[str, np.ndarray]:
 
 
 def _write_tokeniser(path: Path, bits: np.random.PCG64) -> None:
-    """A byte-pair tokeniser like DNABERT-2's and DNABERT-S's, trained on random DNA."""
+    texts = (
+        "".join("ACGT"[base & 3] for base in bits.random_raw(300).tolist()) for _ in range(300)
+    )
+    write_tokeniser(path, texts, _DNA_VOCABULARY)
+
+
+def write_tokeniser(path: Path, texts: Iterable[str], vocabulary: int) -> None:
+    """A byte-pair tokeniser like DNABERT-2's and DNABERT-S's, trained on `texts` of DNA."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     trainer = trainers.BpeTrainer(
-        vocab_size=_DNA_VOCABULARY,
+        vocab_size=vocabulary,
         special_tokens=_SPECIAL_TOKENS,
         initial_alphabet=list("ACGTN"),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(
-        ("".join("ACGT"[base & 3] for base in bits.random_raw(300).tolist()) for _ in range(300)),
-        trainer,
-    )
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],

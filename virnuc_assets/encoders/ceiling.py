@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 import torch
@@ -9,6 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from virnuc_assets.encoders.arithmetic import Config, product_shapes
+from virnuc_assets.encoders.token_budget import is_out_of_memory
+
+log = logging.getLogger(__name__)
 
 # Weights of so many layers in turn, so that those of a small model are not all in the cache.
 _LAYERS = 4
@@ -41,7 +45,10 @@ def gemm_ceiling(
 
         with torch.cuda.device(device):
             taken, passes = _timed(weights, inputs, seconds)
-    except torch.cuda.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        log.warning("no ceiling of products is measured: memory does not hold their operands")
         return None
     work = 2.0 * token_budget * sum(n * k for n, k in shapes)
     return passes * work / taken

@@ -55,11 +55,11 @@ _IN_FLIGHT = 3
 
 @dataclass(frozen=True)
 class EncoderDescription:
-    """What an encoder turned out to be; recorded with everything it makes.
+    """What an encoder turned out to be; logged, and most of it recorded with what it makes.
 
     `device`: the device's own name. `attention`: the backend and why. `engine`: fused layers, or
     plain ones and why, and on a CPU what computes their products. `token_budget_reason`: why so
-    many slots. `parameters`: weights held. `gemm_flops_per_second`: what the card was measured to
+    many slots. `gemm_flops_per_second`: what the card was measured to
     reach on the model's products in half precision (in float32, if that is the data type) and
     nothing else, from idle; fp8 may pass it. None on a CPU.
     """
@@ -69,8 +69,6 @@ class EncoderDescription:
     weights_digest: str
     encoder_digest: str
     dim: int
-    layers: int
-    parameters: int
     device: str
     dtype: DtypeName
     attention: str
@@ -339,8 +337,6 @@ def load_encoder(settings: EncoderSettings, weights_digest: str | None = None) -
         weights_digest=digest,
         encoder_digest=catalog.encoder_digest(settings.encoder, digest, settings.long_sequences),
         dim=loaded.config.dim,
-        layers=loaded.config.layers,
-        parameters=loaded.parameters,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         dtype=settings.dtype,
         attention=loaded.attention,

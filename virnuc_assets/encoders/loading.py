@@ -38,7 +38,7 @@ class Loaded:
     """A model on its device and what feeds it.
 
     `in_float32` loads the same weights in float32 when first called, and keeps them. `attention`
-    and `engine`: what serves and why. `parameters`: weights held.
+    and `engine`: what serves and why.
     """
 
     config: Config
@@ -48,7 +48,6 @@ class Loaded:
     frame: Frame
     attention: str
     engine: str
-    parameters: int
 
 
 def load(settings: EncoderSettings, weights: Weights, device: torch.device) -> Loaded:
@@ -113,7 +112,6 @@ def load(settings: EncoderSettings, weights: Weights, device: torch.device) -> L
         frame,
         attention=f"{attention.name} ({attention.reason})",
         engine="fused" if obstacle is None else f"plain ({obstacle}), {model.products}",
-        parameters=sum(tensor.numel() for tensor in state.values()),
     )
 
 

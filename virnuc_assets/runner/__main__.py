@@ -15,9 +15,10 @@ import threading
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import TextIO
 
 from virnuc_assets.errors import VirnucError
+from virnuc_assets.runner.background import leave
 from virnuc_assets.runner.coordinator import run
 from virnuc_assets.runner.events import Event, Failed, to_line
 from virnuc_assets.runner.job import read_job
@@ -84,17 +85,6 @@ def _stop_when_stdin_closes() -> None:
         pass
     # To the main thread, which waits for workers: a signal taken by another would not wake it.
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
-
-
-def leave(code: int) -> NoReturn:
-    """End the process, without the interpreter's own end.
-
-    That would wait for ever for a thread that is deep in HDF5 with a shard's file, and holds its
-    lock.
-    """
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 if __name__ == "__main__":

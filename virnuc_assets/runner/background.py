@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -16,9 +19,9 @@ def in_thread(
 ) -> Future[Result]:
     """Call `function` in a daemon thread of its own.
 
-    Whatever writes HDF5 in the coordinator goes through here: an exception that a signal raises
-    in the middle of HDF5's own calls would crash the process, and signals interrupt the main
-    thread alone. A run that is ended does not wait for such a thread.
+    Whatever writes HDF5 where a signal may raise goes through here: an exception in the middle of
+    HDF5's own calls would crash the process, and signals interrupt the main thread alone. A process
+    that is ended does not wait for such a thread; it must `leave`.
     """
     future: Future[Result] = Future()
 
@@ -30,3 +33,14 @@ def in_thread(
 
     threading.Thread(target=go, daemon=True).start()
     return future
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, without the interpreter's own end.
+
+    That would wait for ever for a thread that is deep in HDF5 with a file, and holds its lock.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

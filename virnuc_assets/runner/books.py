@@ -45,11 +45,21 @@ class Books:
         done: dict[int, EmbeddingFile],
         emit: Emit,
     ) -> None:
-        """`done`: files of shards that were there already; those to come are added to it."""
+        """`done`: files of shards that were there already; those to come are added to it.
+
+        Raises:
+            DiskFullError: there are blocks of an earlier run, and no room for the rest.
+        """
         self.record, self.job, self.digests = record, record.job, digests
         self.shards, self.done, self.emit = shards, done, emit
         self._assembling: dict[Future[EmbeddingFile], ShardState] = {}
-        self._dim: int | None = None
+        blocks = (
+            file for n, shard in shards.items() if n not in done for file in shard.files.values()
+        )
+        first = next(blocks, None)
+        self._dim = None if first is None else first.dim
+        if self._dim is not None:
+            self.check_space(self._dim)
         self._tokens = self._letters = 0
         for number, shard in shards.items():
             if number not in done:

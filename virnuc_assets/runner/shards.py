@@ -17,7 +17,7 @@ from virnuc_assets.runner.identity import Digests, block_file, block_identity
 from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.messages import Finished
 from virnuc_assets.runner.plan import Block
-from virnuc_assets.runner.telemetry import busy_share, packing_efficiency
+from virnuc_assets.runner.telemetry import Tally
 from virnuc_assets.store.embeddings import (
     Counts,
     EmbeddingFile,
@@ -26,6 +26,8 @@ from virnuc_assets.store.embeddings import (
     merge_origins,
     write_embeddings,
 )
+
+_TELEMETRY = ("packing_efficiency", "tokens_per_second", "busy_share")
 
 
 @dataclass
@@ -43,17 +45,10 @@ class ShardState:
     sequences_done: int = 0
     """In whole blocks and pieces; those set aside are done with, too."""
     reused_blocks: int = 0
-    seconds: float = 0.0
-    """Seconds that devices spent on this shard in this run."""
-    busy_seconds: float = 0.0
-    starved_seconds: float = 0.0
-    """Of these, how long CUDA devices computed, and how long they waited for the host."""
+    tally: Tally = field(default_factory=Tally)
+    """Of this run."""
     agreement: Agreement = field(default_factory=Agreement)
     """Of blocks of this run with float32, where their precision has it checked."""
-    tokens: int = 0
-    """Real tokens embedded in this run."""
-    slots: int = 0
-    """Computed for them, padding included."""
 
     @property
     def sequences(self) -> int:
@@ -84,13 +79,9 @@ class ShardState:
         else:
             self.pieces[block.block].append(file)
         self.sequences_done += block.sequences
-        self.seconds += finished.seconds
-        self.busy_seconds += finished.busy_seconds
-        self.starved_seconds += finished.starved_seconds
+        self.tally.book(finished)
         if finished.agreement is not None:
             self.agreement += finished.agreement
-        self.tokens += file.counts.tokens
-        self.slots += finished.slots
 
     def leave_out(self, block: int, position: int) -> None:
         """Book a sequence that has no embedding."""
@@ -107,13 +98,10 @@ class ShardState:
             "blocks": len(self.blocks),
             "blocks_reused": self.reused_blocks,
         }
-        if self.slots:
-            found["packing_efficiency"] = packing_efficiency(self.tokens, self.slots)
-        if self.seconds:
-            found["tokens_per_second"] = self.tokens / self.seconds
-        if self.busy_seconds:
-            found["starved_seconds"] = self.starved_seconds
-            found["busy_share"] = busy_share(self.busy_seconds, self.starved_seconds)
+        made = self.tally.summary()
+        found |= {name: made[name] for name in _TELEMETRY if made[name] is not None}
+        if made["busy_share"] is not None:
+            found["starved_seconds"] = made["starved_seconds"]
         if self.agreement.cosines:
             found["float32_cosine_min"] = self.agreement.minimum
             found["float32_cosine_p1"] = self.agreement.quantile(0.01)

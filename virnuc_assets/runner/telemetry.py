@@ -19,18 +19,18 @@ Level = Literal["critical", "mild"]
 
 
 @dataclass
-class Device:
-    """What one device did in a run."""
+class Tally:
+    """What one device did in a run, or what was done for one shard."""
 
     blocks: int = 0
     sequences: int = 0
     seconds: float = 0.0
-    """That it spent on them, waiting for the host included."""
+    """That devices spent on them, waiting for the host included."""
     slots: int = 0
     """Of packs, padding included."""
     busy_seconds: float = 0.0
     starved_seconds: float = 0.0
-    """By a CUDA device's own clock; 0 elsewhere."""
+    """How long they computed, and waited for the host, by a CUDA device's clock; 0 elsewhere."""
     counts: Counts = field(default_factory=Counts)
     flops: float | None = None
     ceiling: float | None = None
@@ -38,7 +38,7 @@ class Device:
     restarts: int = 0
 
     def book(self, finished: Finished) -> None:
-        """Add a block it finished."""
+        """Add a block that was finished."""
         self.blocks += 1
         self.sequences += finished.block.sequences
         self.seconds += finished.seconds
@@ -54,8 +54,10 @@ class Device:
 
     @property
     def busy_share(self) -> float | None:
-        """Time a CUDA device computed over time it could have; None where nobody measured."""
-        return busy_share(self.busy_seconds, self.starved_seconds)
+        """Time CUDA devices computed over time they could have; None where nobody measured."""
+        if not self.busy_seconds:
+            return None
+        return self.busy_seconds / (self.busy_seconds + self.starved_seconds)
 
     def summary(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -86,11 +88,6 @@ def packing_efficiency(tokens: int, slots: int) -> float | None:
     return tokens / slots if slots else None
 
 
-def busy_share(busy: float, starved: float) -> float | None:
-    """Of the seconds that a CUDA device was busy or starved, the busy ones; None without any."""
-    return busy / (busy + starved) if busy else None
-
-
 def level(busy_share: float | None) -> Level | None:
     """How bad it is that a GPU waits for the host: critical, mild, or None."""
     if busy_share is None or busy_share >= 0.8:
@@ -104,7 +101,7 @@ class Record:
 
     job: Job
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    devices: dict[str, Device] = field(default_factory=dict)
+    devices: dict[str, Tally] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     set_aside: list[int] = field(default_factory=list)
@@ -114,9 +111,9 @@ class Record:
     blocks_failed: int = 0
     """Times that a block, or a piece of one, failed and was tried again, cut or given up."""
 
-    def device(self, name: str) -> Device:
+    def device(self, name: str) -> Tally:
         """What device `name` did so far."""
-        return self.devices.setdefault(name, Device())
+        return self.devices.setdefault(name, Tally())
 
     def starved(self) -> Iterable[tuple[str, float, Level]]:
         """Devices that waited for the host too much: name, busy share, level."""

@@ -176,3 +176,39 @@ def test_what_a_killed_call_left_of_its_output_is_removed(tmp_path):
         (tmp_path / name).touch()
     embed_fasta.collect(job, output)
     assert sorted(path.name for path in tmp_path.iterdir()) == [*others, "p.fa", "x.h5"]
+
+
+INTERRUPTED_WHILE_IT_WRITES = """
+import io, os, signal, sys
+from virnuc_assets import cli
+from virnuc_assets.store import hdf5
+
+class File(io.FileIO):
+    writes = 0
+
+    def write(self, data):
+        if ".out.h5." in str(self.name):
+            File.writes += 1
+            if File.writes == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+        return super().write(data)
+
+hdf5.FileIO = File
+sys.argv = ["virnuc", "embed", "a.fa", "-o", "out.h5", "--encoder", "esm2"]
+cli.main()
+"""
+
+
+def test_an_interrupt_in_the_middle_of_hdf5_is_an_interrupt(tmp_path):
+    (tmp_path / "a.fa").write_text(">a\nMKTAYIAKQR\n")
+    done = subprocess.run(
+        [COMMAND[0], "-c", INTERRUPTED_WHILE_IT_WRITES],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: interrupted; what is finished is kept")
+    assert not (tmp_path / "out.h5").exists()

@@ -352,14 +352,12 @@ def test_a_sequence_that_is_not_finite_in_float32_is_named_by_its_row(dtype, dem
 def test_an_encoder_describes_itself(demo_encoder):
     description = demo_encoder("esm2", dtype="bfloat16", long_sequences="window").description
     assert description.label == LABEL
-    assert (description.dim, description.layers, description.device) == (64, 2, "CPU")
+    assert (description.dim, description.device) == (64, "CPU")
     assert description.attention.startswith("sdpa (auto")
     assert description.engine == "plain (attention is sdpa), products by oneDNN"
     assert (description.token_budget, description.token_budget_reason) == (4096, "the default")
     assert description.gemm_flops_per_second is None
     assert len(description.weights_digest) == len(description.encoder_digest) == 64
-    state = load_file(MODELS / "esm2" / "model.safetensors")
-    assert description.parameters == sum(tensor.numel() for tensor in state.values())
 
 
 def test_products_by_pytorch_on_the_cpu_are_recorded_with_the_reason(

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from virnuc_assets.runner import __main__ as runner
 from virnuc_assets.runner import coordinator, worker
+from virnuc_assets.runner.background import leave
 from virnuc_assets.runner.devices import CPU
 from virnuc_assets.store import hdf5
 from virnuc_assets_tests.faults.points import STACKS_SIGNAL, VARIABLE, Points
@@ -119,4 +120,4 @@ if __name__ == "__main__":
     faulthandler.register(STACKS_SIGNAL)
     _watch_files()
     runner.run = partial(coordinator.run, worker=work)
-    runner.leave(runner.main(sys.argv[1:]))
+    leave(runner.main(sys.argv[1:]))

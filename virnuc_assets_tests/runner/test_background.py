@@ -12,7 +12,7 @@ HOLDS_HDF5S_LOCK = """
 import threading, time
 import h5py
 from h5py._objects import phil
-from virnuc_assets.runner.__main__ import leave
+from virnuc_assets.runner.background import leave
 
 file = h5py.File("held.h5", "w", driver="core", backing_store=False)
 held = threading.Event()

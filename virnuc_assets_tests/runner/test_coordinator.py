@@ -438,6 +438,16 @@ def test_a_full_disk_stops_the_run_and_says_what_is_needed(embed):
         embed(behave, "a")
 
 
+def test_a_full_disk_with_only_the_assembly_left_says_so_too(embed, monkeypatch):
+    def full(job, digests, shard):
+        raise DiskFullError(Path(job.output))
+
+    monkeypatch.setattr("virnuc_assets.runner.books.assemble", full)
+    for _ in range(2):  # the second run finds all blocks and starts no worker
+        with pytest.raises(DiskFullError, match="are still needed"):
+            embed(lambda job, device, block: None, "a")
+
+
 def test_a_block_with_sequences_set_aside_is_tried_again_by_the_next_run(embed):
     def ends_early(job, device, block):
         if holds(job, block, 0):
