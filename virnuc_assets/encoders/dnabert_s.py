@@ -7,12 +7,8 @@ published model's own code is not run.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +16,6 @@ from torch import Tensor, nn
 from virnuc_assets.encoders.attention import Attention, Segments
 from virnuc_assets.encoders.catalog import Weights, read_config
 from virnuc_assets.encoders.checkpoints import Checkpoint, read_folder
-from virnuc_assets.encoders.packing import Frame
 from virnuc_assets.errors import WeightsError
 
 
@@ -146,46 +141,3 @@ def _state(checkpoint: Checkpoint, config: DNABERTSConfig) -> dict[str, Tensor]:
             state[f"{ours}.attn_norm.{part}"] = norm
             state[f"{ours}.ffn_norm.{part}"] = take(f"{theirs}.mlp.layernorm.{part}", d)
     return state
-
-
-Tokenise = Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
-
-
-def load_tokeniser(folder: Path) -> tuple[Tokenise, Frame]:
-    """The folder's byte-pair tokeniser, without special tokens, and the frame that adds them.
-
-    Special tokens are added by the frame alone, so that exactly one [CLS] and one [SEP] stand
-    around a sequence whatever post-processor the file has. Lower-case (soft-masked) bases count
-    as upper-case, which alone the vocabulary knows. The tokeniser returns all tokens end
-    to end (int32) and each sequence's boundaries in them, shape (n + 1,), int64.
-
-    Raises:
-        WeightsError: the file is no tokeniser or lacks a special token.
-    """
-    from tokenizers import Tokenizer
-
-    file = folder / "tokenizer.json"
-    try:
-        tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8"))
-    except Exception as error:
-        raise WeightsError(f"{file}: is not a tokeniser ({error}); copy the model again") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-
-    def special(token: str) -> int:
-        number = tokenizer.token_to_id(token)
-        if number is None:
-            raise WeightsError(f"{file}: has no token {token}; use DNABERT-S's own tokenizer.json")
-        return number
-
-    def tokenise(sequences: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        encoded = tokenizer.encode_batch_fast(
-            [sequence.upper() for sequence in sequences], add_special_tokens=False
-        )
-        tokens = [encoding.ids for encoding in encoded]
-        offsets = np.zeros(len(tokens) + 1, dtype=np.int64)
-        np.cumsum([len(one) for one in tokens], out=offsets[1:])
-        flat = np.fromiter(chain.from_iterable(tokens), np.int32, count=int(offsets[-1]))
-        return flat, offsets
-
-    return tokenise, Frame(special("[CLS]"), special("[SEP]"), special("[PAD]"))

@@ -20,7 +20,7 @@ from virnuc_assets.encoders.agreement import (
 from virnuc_assets.encoders.arithmetic import flops
 from virnuc_assets.encoders.catalog import MAX_TOKENS, EncoderName, LongSequences
 from virnuc_assets.encoders.ceiling import gemm_ceiling
-from virnuc_assets.encoders.in_flight import Batch, Launched, launch
+from virnuc_assets.encoders.in_flight import Batch, Launched, launch, warm_up
 from virnuc_assets.encoders.loading import Loaded, choose_token_budget, load
 from virnuc_assets.encoders.pack_stream import PackStream, SharedPack
 from virnuc_assets.encoders.packing import SPECIAL_TOKENS, Items, cut_items, make_packs
@@ -128,8 +128,8 @@ class Encoder:
         """
         return next(self.compute([self.prepare(sequences)]))
 
-    def prepare(self, sequences: Sequence[str]) -> Items:
-        """Tokenise `sequences`: the host's work, which any thread may do ahead.
+    def prepare(self, sequences: Sequence[str]) -> Batch:
+        """Tokenise `sequences`: the host's work, which any thread may do ahead. To compute once.
 
         Raises:
             SequenceError: a sequence is empty.
@@ -139,10 +139,11 @@ class Encoder:
         if len(empty):
             raise SequenceError(int(empty[0]), "it has no letters")
         limit = self._longest - SPECIAL_TOKENS
-        return cut_items(tokens, offsets, limit, self.description.long_sequences)
+        items = cut_items(tokens, offsets, limit, self.description.long_sequences)
+        return Batch(items, self.description.dim)
 
     def compute(
-        self, batches: Iterable[Items | None], landed: Callable[[], None] = lambda: None
+        self, batches: Iterable[Batch | None], landed: Callable[[], None] = lambda: None
     ) -> Iterator[Embedded]:
         """Embed batch after batch, in order: the device's work.
 
@@ -166,7 +167,7 @@ class Encoder:
             raise DeviceMemoryError(about.device, about.token_budget) from error
 
     def _compute(
-        self, batches: Iterable[Items | None], landed: Callable[[], None]
+        self, batches: Iterable[Batch | None], landed: Callable[[], None]
     ) -> Iterator[Embedded]:
         begun: deque[Batch] = deque()
         flying: deque[tuple[SharedPack[Batch], Launched]] = deque()
@@ -191,15 +192,15 @@ class Encoder:
                 yield self._embedded(done, found)
 
     def _packs(
-        self, batches: Iterable[Items | None], begun: deque[Batch]
+        self, batches: Iterable[Batch | None], begun: deque[Batch]
     ) -> Iterator[SharedPack[Batch] | None]:
         """Every pack, its batches noted in `begun`; None where the device may catch up."""
         stream = PackStream[Batch](self._loaded.frame, self.description.token_budget)
-        for items in batches:
-            if items is not None:
-                begun.append(Batch(items, self.description.dim))
-                yield from stream.add(begun[-1], items)
-            if not items:
+        for batch in batches:
+            if batch is not None:
+                begun.append(batch)
+                yield from stream.add(batch, batch.items)
+            if batch is None or not len(batch.items):
                 yield from stream.flush()
                 yield None
         yield from stream.flush()
@@ -331,13 +332,20 @@ def load_encoder(settings: EncoderSettings, weights_digest: str | None = None) -
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    try:
+        warm_up(loaded.model, loaded.frame, budget, MAX_TOKENS[settings.encoder])
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceMemoryError(name, budget) from error
     description = EncoderDescription(
         encoder=settings.encoder,
         label=weights.label,
         weights_digest=digest,
         encoder_digest=catalog.encoder_digest(settings.encoder, digest, settings.long_sequences),
         dim=loaded.config.dim,
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        device=name,
         dtype=settings.dtype,
         attention=loaded.attention,
         engine=loaded.engine,

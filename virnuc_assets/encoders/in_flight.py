@@ -10,12 +10,22 @@ from torch import Tensor
 
 from virnuc_assets.encoders.pack_stream import Share
 from virnuc_assets.encoders.packed_model import PackedModel
-from virnuc_assets.encoders.packing import SPECIAL_TOKENS, Items, Pack, without_padding
+from virnuc_assets.encoders.packing import (
+    SPECIAL_TOKENS,
+    Frame,
+    Items,
+    Pack,
+    make_packs,
+    without_padding,
+)
 from virnuc_assets.errors import SequenceError
+
+# Sequences of the packs that warm a device up: so many have most of the lengths up to 1024.
+_WARMING_ITEMS = 200
 
 
 class Batch:
-    """A batch that has begun.
+    """A tokenised batch and what it came out as so far.
 
     `values` (m, dim): the means of its items that have arrived; `items_left`: how many have not.
     `slots`, `busy_seconds`, `starved_seconds`: of the packs it was in, its share by tokens.
@@ -25,6 +35,8 @@ class Batch:
     def __init__(self, items: Items, dim: int) -> None:
         self.items = items
         self.values = np.empty((len(items), dim), dtype=np.float32)
+        # Written once, so that the system finds the memory now, not while the device waits.
+        self.values.fill(0)
         self.items_left = len(items)
         self.slots = 0
         self.redone = 0
@@ -105,3 +117,20 @@ def launch(model: PackedModel, pack: Pack, after: Launched | None = None) -> Lau
         copied.record()
     before = None if after is None else after.end
     return Launched(pack, *on_host, before, begin, end, copied)
+
+
+def warm_up(model: PackedModel, frame: Frame, budget: int, longest: int) -> None:
+    """Embed sequences of every length, up to `longest` slots, in packs of `budget`.
+
+    What is done on first use alone is done then: kernels are compiled, memory is taken. On a CPU
+    there is little of it.
+    """
+    if model.device.type != "cuda":
+        return
+    slots = np.geomspace(SPECIAL_TOKENS + 1, longest, _WARMING_ITEMS).astype(np.int64)
+    lengths = slots - SPECIAL_TOKENS
+    ends = np.cumsum(lengths)
+    tokens = np.full(ends[-1], frame.first, dtype=np.int32)
+    items = Items(tokens, ends - lengths, lengths, np.arange(len(lengths)), 0, 0)
+    for launched in [launch(model, pack) for pack in make_packs(items, frame, budget)]:
+        launched.wait()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from virnuc_assets.encoders import alphabet, dnabert_s, esm2
+from virnuc_assets.encoders import alphabet, byte_pairs, dnabert_s, esm2
 from virnuc_assets.encoders.arithmetic import Config
 from virnuc_assets.encoders.attention import SDPA, Attention, choose_backend
 from virnuc_assets.encoders.catalog import MAX_TOKENS, Weights
@@ -67,7 +67,7 @@ def load(settings: EncoderSettings, weights: Weights, device: torch.device) -> L
         tokenise, frame = alphabet.tokenise, Frame(alphabet.CLS, alphabet.EOS, alphabet.PAD)
     else:
         architecture, pooling_margin = partial(dnabert_s.DNABERTS, config), 0
-        tokenise, frame = dnabert_s.load_tokeniser(weights.path)
+        tokenise, frame = byte_pairs.load_tokeniser(weights.path)
     attention = choose_backend(
         settings.attention,
         device,

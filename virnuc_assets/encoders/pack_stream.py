@@ -114,11 +114,14 @@ class PackStream(Generic[Batch]):
 
 
 def _join(parts: list[_Part[Batch]]) -> Items:
-    tokens = np.concatenate([part.items.tokens for part in parts])
-    offsets = np.cumsum([0, *(len(part.items.tokens) for part in parts)])
-    starts = [
-        part.items.starts[part.chosen] + offset
-        for part, offset in zip(parts, offsets[:-1], strict=True)
-    ]
+    """The parts' items as one batch's; of the tokens, theirs alone."""
+    tokens = np.concatenate([_tokens(part) for part in parts])
     lengths = np.concatenate([part.items.lengths[part.chosen] for part in parts])
-    return Items(tokens, np.concatenate(starts), lengths, np.arange(len(lengths)), 0, 0)
+    return Items(tokens, np.cumsum(lengths) - lengths, lengths, np.arange(len(lengths)), 0, 0)
+
+
+def _tokens(part: _Part[Batch]) -> np.ndarray:
+    lengths = part.items.lengths[part.chosen]
+    ahead = np.cumsum(lengths) - lengths
+    places = np.arange(lengths.sum()) + np.repeat(part.items.starts[part.chosen] - ahead, lengths)
+    return part.items.tokens[places]

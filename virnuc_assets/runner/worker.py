@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import sys
 import traceback
 from contextlib import ExitStack
 from functools import partial
@@ -38,9 +40,13 @@ from virnuc_assets.store.sequence_table import SequenceTable
 
 if TYPE_CHECKING:
     from virnuc_assets.encoders.encoder import Embedded, Encoder
-    from virnuc_assets.encoders.packing import Items
+    from virnuc_assets.encoders.in_flight import Batch
 
 LOG_FORMAT = "%(asctime)s %(name)s: %(message)s"
+
+# How long a thread may keep the interpreter from the others. The one that feeds the device lets go
+# of it with every kernel, a hundred times a pack; Python's 5 ms would be most of a pack each time.
+_SWITCH_SECONDS = 1e-4
 
 
 def work(link: Link, device: str, job: Job, digests: Digests, log_level: int) -> None:
@@ -82,6 +88,9 @@ def _embed(link: Link, torch_device: str, job: Job, digests: Digests) -> None:
     table = SequenceTable(Path(job.sequences))
     # Again, in every worker: the index may have been renewed since the coordinator looked.
     table.verify(job.sequences_sha256)
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    # What is loaded stays: looking through it for garbage would halt every thread for 0.1 s.
+    gc.freeze()
     link.send(Ready(encoder.description.dim))
     _embed_blocks(link, job, digests, encoder, table)
 
@@ -100,7 +109,7 @@ def _embed_blocks(
         long_sequences=about.long_sequences,
     )
 
-    def prepare(block: Block) -> Items:
+    def prepare(block: Block) -> Batch:
         rows = block_identity(job, digests, block).rows()
         return encoder.prepare(table.take(rows))
 

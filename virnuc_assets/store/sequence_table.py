@@ -20,6 +20,8 @@ from virnuc_assets.store.digests import sha256_file
 COLUMN = "sequence"
 _BATCH_ROWS = 1 << 16
 _BATCH_LETTERS = 1 << 26  # reached by sequences of more than a thousand letters only
+# Rows that become Python strings at once; other threads wait meanwhile.
+_PIECE = 4096
 
 
 def write_sequence_table(path: Path, parts: Iterable[pa.LargeStringArray]) -> None:
@@ -116,7 +118,14 @@ class SequenceTable:
 
     def take(self, rows: np.ndarray) -> list[str]:
         """The sequences at `rows` (int64), in that order."""
-        return self._sequences.take(pa.array(rows, pa.int64())).to_pylist()
+        if not len(rows):
+            return []
+        # From around them alone: Arrow copies all that it takes from.
+        first = int(rows.min())
+        around = self._sequences.slice(first, int(rows.max()) + 1 - first)
+        found = around.take(pa.array(rows - first, pa.int64()))
+        pieces = (found.slice(start, _PIECE) for start in range(0, len(found), _PIECE))
+        return [sequence for piece in pieces for sequence in piece.to_pylist()]
 
 
 def file_identity(path: Path) -> FileIdentity | None:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from virnuc_assets.encoders import attention, loading
 from virnuc_assets.encoders.attention import Attention
-from virnuc_assets.encoders.dnabert_s import alibi_slopes, load_tokeniser
+from virnuc_assets.encoders.byte_pairs import load_tokeniser
+from virnuc_assets.encoders.dnabert_s import alibi_slopes
 from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
 
 TOLERANCE = 1e-5
