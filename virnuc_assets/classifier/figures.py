@@ -18,17 +18,17 @@ from matplotlib.figure import Figure
 
 FRAMES = ("F1", "F2", "F3", "R1", "R2", "R3")
 VIRUS, OTHER, UNCALLED = "#c2410c", "#2563a8", "#b8bec8"
-_INK, _GRID = "#334155", "#e2e8f0"
+INK, _GRID = "#334155", "#e2e8f0"
 _SCORE_BINS = np.linspace(0, 1, 41)
 _SCORE_COLOURS = LinearSegmentedColormap.from_list("call", [OTHER, "#f4f1ea", VIRUS])
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -40,7 +40,7 @@ _STYLE: dict[Any, Any] = {
 
 def scores_by_frame(frames: pl.DataFrame) -> str:
     """Histograms of P(virus), one for each of the six frames, as an SVG data URI."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 4), layout="constrained")
         panels = figure.subplots(2, 3, sharex=True, sharey=True)
         for name, axes in zip(FRAMES, panels.flat, strict=True):
@@ -49,7 +49,7 @@ def scores_by_frame(frames: pl.DataFrame) -> str:
             axes.set_title(f"{name}   {len(scores):,} frames", loc="left", fontsize=9)
         figure.supxlabel("P(virus) of a frame", fontsize=9)
         figure.supylabel("frames", fontsize=9)
-        return _svg(figure)
+        return svg_uri(figure)
 
 
 def record_lengths(records: pl.DataFrame) -> str:
@@ -62,7 +62,7 @@ def record_lengths(records: pl.DataFrame) -> str:
         ("other", OTHER, ~pl.col("is_virus")),
         ("no call", UNCALLED, pl.col("is_virus").is_null()),
     )
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 3), layout="constrained")
         axes = figure.subplots()
         axes.hist(
@@ -75,7 +75,7 @@ def record_lengths(records: pl.DataFrame) -> str:
         axes.set(xscale="log", xlabel="length of a record, bases", ylabel="records")
         axes.grid(axis="y")
         axes.legend(frameon=False)
-        return _svg(figure)
+        return svg_uri(figure)
 
 
 def calls_along(contigs: pl.DataFrame, chunks: pl.DataFrame) -> str:
@@ -85,7 +85,7 @@ def calls_along(contigs: pl.DataFrame, chunks: pl.DataFrame) -> str:
     scored frame are grey.
     """
     rows = len(contigs)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 0.9 + 0.42 * rows), layout="constrained")
         axes = figure.subplots()
         for row, contig in enumerate(contigs.iter_rows(named=True)):
@@ -113,12 +113,12 @@ def calls_along(contigs: pl.DataFrame, chunks: pl.DataFrame) -> str:
         axes.tick_params(axis="y", length=0)
         scale = ScalarMappable(Normalize(0, 1), _SCORE_COLOURS)
         figure.colorbar(scale, ax=axes, label="P(virus)", fraction=0.03, pad=0.01)
-        return _svg(figure)
+        return svg_uri(figure)
 
 
 def score_overview(frames: pl.DataFrame, model: str) -> bytes:
     """A small histogram of P(virus) over all frames, as PNG bytes, with the model's label."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 2.4), layout="constrained")
         axes = figure.subplots()
         _draw_scores(axes, frames["score_virus"].to_numpy())
@@ -142,7 +142,8 @@ def _draw_scores(axes: mpl.axes.Axes, scores: np.ndarray) -> None:
     axes.grid(axis="y")
 
 
-def _svg(figure: Figure) -> str:
+def svg_uri(figure: Figure) -> str:
+    """A figure as an SVG data URI; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

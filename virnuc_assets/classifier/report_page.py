@@ -1,12 +1,9 @@
-"""The report's page, a Jinja template. It is rendered with autoescape on: ids are shown as text."""
+"""The report's page, a Jinja template. It is rendered with autoescape on: ids are shown as text.
 
-PAGE_TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}: viral calls</title>
-<style>
+Pages of other kinds share its style and the banner that names the model.
+"""
+
+STYLE = """
 :root { --ink: #1e293b; --soft: #64748b; --line: #e2e8f0; --virus: #c2410c; --other: #2563a8; }
 * { box-sizing: border-box; }
 body { margin: 0; background: #f8fafc; color: var(--ink);
@@ -43,12 +40,9 @@ code { font: .82rem/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace
   overflow-wrap: anywhere; }
 img { display: block; width: 100%; height: auto; }
 @media print { body { background: #fff; } section { break-inside: avoid; } }
-</style>
-</head>
-<body>
-<main>
-<h1>{{ title }}</h1>
-{% if untrained -%}
+"""
+
+MODEL_BANNER = """{% if untrained -%}
 <div class="model untrained" role="alert">
 <strong>Untrained model: these calls mean nothing.</strong>
 model: {{ model }}. The weights are random and serve to show that the platform works. Import a
@@ -56,7 +50,26 @@ trained head and choose trained encoders before you read anything into this page
 {%- else -%}
 <div class="model">model: <strong>{{ model }}</strong></div>
 {%- endif %}
+"""
+"""Takes `model`, the label, and `untrained`."""
 
+PAGE_TEMPLATE = (
+    """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}: viral calls</title>
+<style>"""
+    + STYLE
+    + """</style>
+</head>
+<body>
+<main>
+<h1>{{ title }}</h1>
+"""
+    + MODEL_BANNER
+    + """
 <div class="figures">
 <div><b>{{ "{:,}".format(counts.n_records) }}</b><span>records</span></div>
 <div class="virus"><b>{{ "{:,}".format(counts.n_viral_records) }}</b>
@@ -176,3 +189,4 @@ nucleotides or protein could not be embedded and were set aside; the run's log n
 </body>
 </html>
 """
+)

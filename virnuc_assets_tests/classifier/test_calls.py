@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,6 +81,13 @@ def plain_chunks(frames: pl.DataFrame) -> list[dict[str, Any]]:
     return [c | {"is_virus": c["score_virus"] >= c["score_other"]} for c in chunks.values()]
 
 
+def plain_score(chunks: list[dict[str, Any]]) -> float:
+    """The score of a record of some called chunks."""
+    odds = [max(chunk["score_virus"], 1e-6) / max(chunk["score_other"], 1e-6) for chunk in chunks]
+    mean = math.prod(odds) ** (1 / len(odds))
+    return mean / (1 + mean)
+
+
 def plain_records(records: pl.DataFrame, chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The record rule, record by record."""
     calls = []
@@ -93,6 +102,7 @@ def plain_records(records: pl.DataFrame, chunks: list[dict[str, Any]]) -> list[d
                 "n_called_chunks": len(mine),
                 "n_viral_chunks": viral,
                 "is_virus": viral / len(mine) >= 0.5 if mine else None,
+                "score": plain_score(mine) if mine else None,
                 "best_score": best["score_virus"] if best else None,
                 "best_frame": best["best_frame"] if best else None,
                 "status": "called" if mine else "not_embedded" if n_frames else "no_open_frame",
@@ -110,7 +120,11 @@ def test_calls_follow_the_rules(sample: Any, random: Any) -> None:
     chunks = call_chunks(frames)
     assert chunks.rows(named=True) == plain_chunks(frames)
     expected = plain_records(records, plain_chunks(frames))
-    assert call_records(records, chunks).rows(named=True) == expected
+    found = call_records(records, chunks).rows(named=True)
+    for row, wanted in zip(found, expected, strict=True):
+        assert list(row) == list(wanted)
+        assert row.pop("score") == pytest.approx(wanted.pop("score"))
+    assert found == expected
     # The order of the rows of a table is not information.
     order = list(range(len(frames)))
     random.shuffle(order)
@@ -148,6 +162,33 @@ def test_half_of_the_called_chunks_make_a_record_viral() -> None:
     assert [row["n_called_chunks"] for row in rows] == [2, 3, 1]
 
 
+def scores_of(*sample: list[dict[str, tuple[float, float]]]) -> list[float]:
+    return [row["score"] for row in call(*sample)]
+
+
+def test_a_record_of_one_frame_has_its_score() -> None:
+    assert scores_of([VIRAL], [OTHER], [{"F1": (0.5, 0.5)}]) == pytest.approx([0.8, 0.2, 0.5])
+
+
+@given(chunk.filter(bool))
+def test_a_record_of_one_chunk_scores_one_half_if_and_only_if_it_is_viral(frames: Any) -> None:
+    (row,) = call([frames])
+    assert (row["score"] >= 0.5) == row["is_virus"]
+
+
+def test_the_score_does_not_rise_with_the_number_of_chunks() -> None:
+    one, ten = scores_of([OTHER, VIRAL], [OTHER, VIRAL] * 5)
+    assert one == pytest.approx(0.5)
+    assert ten == pytest.approx(one)
+    # By its best frame alone the longer of two bacterial records would rank higher.
+    assert scores_of([OTHER, OTHER, VIRAL])[0] < scores_of([{"F1": (0.5, 0.5)}])[0]
+
+
+def test_one_chunk_that_is_certain_does_not_outweigh_all_others() -> None:
+    (score,) = scores_of([{"F1": (0.0, 1.0)}, *[{"F1": (0.999, 0.001)}] * 3])
+    assert score < 0.5
+
+
 def test_a_record_none_of_whose_frames_is_scored_says_so() -> None:
     frames, records = tables([[VIRAL, OTHER], [VIRAL]])
     rows = call_records(records, call_chunks(frames.head(1))).rows(named=True)
@@ -160,5 +201,5 @@ def test_a_record_without_an_open_frame_has_no_call() -> None:
     (row,) = call([{}, {}])
     assert row["status"] == "no_open_frame"
     assert row["is_virus"] is None
-    assert row["best_score"] is None
+    assert (row["score"], row["best_score"]) == (None, None)
     assert (row["n_chunks"], row["n_called_chunks"], row["n_viral_chunks"]) == (2, 0, 0)

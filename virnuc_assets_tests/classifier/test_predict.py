@@ -87,6 +87,7 @@ def test_every_record_appears_once_and_in_input_order(
         "n_called_chunks",
         "n_viral_chunks",
         "is_virus",
+        "score",
         "best_score",
         "best_frame",
         "status",
