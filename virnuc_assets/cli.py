@@ -31,6 +31,7 @@ from virnuc_assets.settings import (
     ENCODERS,
     Dtype,
     Settings,
+    check_encoders_go_together,
     check_models_go_together,
     device_list,
     from_environment,
@@ -177,19 +178,9 @@ def predict(
     device: _Device = "auto",
 ) -> None:
     """Call the records of files; go on where an earlier call stopped."""
-    from virnuc_assets import pipeline, predict_fasta
+    from virnuc_assets import predict_fasta
 
-    check_models_go_together()
-    configured = from_environment()
-    models = dataclasses.replace(
-        configured.models,
-        chunk_length=chunk_length,
-        gpus=device_list(device, "--device"),
-        # Heads are imported into the deployment's store, not into this call's output.
-        head=str(pipeline.head_folder(Layout(configured.store), configured.models.head)),
-    )
-    settings = Settings(output.absolute(), configured.n_shards, models)
-    pipeline.check_models(Layout(settings.store), models)
+    settings = _settings_below(output, chunk_length, device)
     failures = predict_fasta.predict_files(fasta, settings)
     if failures:
         bad = len({failure.file for failure in failures})
@@ -197,6 +188,132 @@ def predict(
         where = f"; see {listed}" if listed.exists() else ""
         console.say(f"{bad} of {len(fasta)} files failed{where}")
         raise typer.Exit(1 if bad == len(fasta) else 2)
+
+
+@app.command()
+def evaluate(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything made.")],
+    fasta: Annotated[
+        list[Path] | None, typer.Argument(help="FASTA files whose records --truth labels.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Table: id, label (virus or other), and perhaps group.")
+    ] = None,
+    virus: Annotated[
+        list[Path] | None, typer.Option(help="FASTA file of viruses alone; may be repeated.")
+    ] = None,
+    other: Annotated[
+        list[Path] | None, typer.Option(help="FASTA file without viruses; may be repeated.")
+    ] = None,
+    calls: Annotated[
+        list[str] | None,
+        typer.Option(help="Another tool's calls to compare with, [NAME=]TABLE: id, call, score."),
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Table of places to leave out: record_id, start0, end.")
+    ] = None,
+    chunk_length: _ChunkLength = 500,
+    device: _Device = "auto",
+) -> None:
+    """Call the records of labelled files, and measure how good the calls are."""
+    from virnuc_assets import evaluate_fasta
+
+    labelled = evaluate_fasta.Labelled(
+        tuple(fasta or ()), truth, tuple(virus or ()), tuple(other or ())
+    )
+    settings = _settings_below(output, chunk_length, device)
+    if not evaluate_fasta.evaluate_files(labelled, calls or [], mask, settings):
+        raise typer.Exit(1)
+
+
+@app.command("train-head")
+def train_head(
+    name: Annotated[str, typer.Option(help="Name of the head; VIRNUC_HEAD=NAME uses it.")],
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of labelled files: file, class, and perhaps group, split, genome."
+        ),
+    ] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="Table of the files' records: record_id, file, and so on.")
+    ] = None,
+    virus: Annotated[
+        list[Path] | None, typer.Option(help="FASTA file of viruses alone; may be repeated.")
+    ] = None,
+    other: Annotated[
+        list[Path] | None, typer.Option(help="FASTA file without viruses; may be repeated.")
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of doubtful negatives, such as prophages: record_id, start0, end."
+        ),
+    ] = None,
+    chunk_length: Annotated[
+        list[int] | None,
+        typer.Option(
+            envvar="VIRNUC_CHUNK_LENGTH", help="Bases in a chunk, 500 by default; may be repeated."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the head; below VIRNUC_STORE by default.")
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Folder of indexes and embeddings; below VIRNUC_STORE by default."),
+    ] = None,
+    learning_curve: Annotated[
+        bool, typer.Option("--learning-curve", help="Train on 10 % and 30 % of the genomes too.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="What is drawn and how weights start.")] = 0,
+    hidden_dim: Annotated[int, typer.Option(min=1, help="Width of the hidden layer.")] = 512,
+    device: _Device = "auto",
+) -> None:
+    """Train a head on labelled files; go on where an earlier call stopped."""
+    from virnuc_assets.train_head import Recipe, make_head
+    from virnuc_assets.training.head_scores import headline
+    from virnuc_assets.training.head_training import TrainingSettings
+    from virnuc_assets.training.labelled import labelled_files
+
+    check_encoders_go_together()
+    configured = from_environment()
+    layout = Layout(configured.store)
+    recipe = Recipe(
+        name=check_name(name),
+        labelled=labelled_files(manifest, records, virus or [], other or []),
+        chunk_lengths=tuple(dict.fromkeys(chunk_length or [500])),
+        mask=mask,
+        learning_curve=learning_curve,
+        training=TrainingSettings(seed=seed, hidden_dim=hidden_dim),
+    )
+    models = dataclasses.replace(configured.models, gpus=device_list(device, "--device"))
+    settings = Settings((work or layout.training(name)).absolute(), configured.n_shards, models)
+    head = make_head(
+        recipe,
+        settings,
+        out or layout.heads / name,
+        lambda job, title: console.follow(client.stream(job), title),
+        console.say,
+    )
+    metrics = ("auroc", "auprc", "mcc", "recall_at_1_percent_fpr", "ece")
+    console.table(
+        f"{name}: frames, every group of a class weighing the same",
+        ("part", "chunk length", "frames", "AUROC", "AUPRC", "MCC", "recall at 1 % FPR", "ECE"),
+        (
+            (
+                row["part"],
+                str(row["chunk_length"]),
+                str(row["n"]),
+                *(console.shown(row[metric]) for metric in metrics),
+            )
+            for row in headline(head.metrics).iter_rows(named=True)
+        ),
+        right=("frames",),
+    )
+    console.files_made(
+        {"head, metrics and card": head.folder, "index and embeddings": settings.store}
+    )
 
 
 @app.command()
@@ -367,6 +484,24 @@ def doctor() -> None:
     )
     if any(finding.status == "problem" for finding in findings):
         raise typer.Exit(1)
+
+
+def _settings_below(output: Path, chunk_length: int, device: str) -> Settings:
+    """The configured models, checked to be there and to fit, with everything made in `output`."""
+    from virnuc_assets import pipeline
+
+    check_models_go_together()
+    configured = from_environment()
+    models = dataclasses.replace(
+        configured.models,
+        chunk_length=chunk_length,
+        gpus=device_list(device, "--device"),
+        # Heads are imported into the deployment's store, not into this call's output.
+        head=str(pipeline.head_folder(Layout(configured.store), configured.models.head)),
+    )
+    settings = Settings(output.absolute(), configured.n_shards, models)
+    pipeline.check_models(Layout(settings.store), models)
+    return settings
 
 
 def _configured(encoder: EncoderName, setting: str) -> tuple[str, str, str]:

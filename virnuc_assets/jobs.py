@@ -17,3 +17,8 @@ predict_samples = dg.define_asset_job(
     selection=["predictions", "sample_report"],
     description="Call the records of embedded samples and write their reports.",
 )
+train_head = dg.define_asset_job(
+    "train_head",
+    selection=["classifier_head"],
+    description="Train a classifier head on labelled files.",
+)

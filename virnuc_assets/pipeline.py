@@ -16,6 +16,7 @@ from virnuc_assets.encoders import catalog
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import StoreError, WeightsError
 from virnuc_assets.runner.job import Encoding, Job
+from virnuc_assets.sequences.input_file import identify
 from virnuc_assets.sequences.manifest import (
     NUCLEOTIDES_FILE,
     PROTEINS_FILE,
@@ -69,6 +70,20 @@ def index_sample(layout: Layout, name: str, chunk_length: int) -> IndexManifest:
 
     source = Path(registered(layout, name).source)
     return build_index(source, layout.index(name), chunk_length, tool_version=__version__)
+
+
+def index_there(folder: Path, fasta: Path, chunk_length: int) -> IndexManifest | None:
+    """The manifest of the index in `folder`, if it is of this file, cut this way, by this version.
+
+    Its tables are not trusted either: the runner checks their digests.
+    """
+    try:
+        manifest = read_manifest(folder)
+    except StoreError:
+        return None
+    made_from = (manifest.chunk_length, manifest.tool_version, manifest.input_sha256)
+    wanted = (chunk_length, __version__, identify(fasta).sha256)
+    return manifest if made_from == wanted else None
 
 
 def embedding_job(

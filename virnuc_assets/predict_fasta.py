@@ -11,11 +11,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from virnuc_assets import __version__, console, pipeline
+from virnuc_assets import console, pipeline
 from virnuc_assets.errors import InputError, StoreError, VirnucError
 from virnuc_assets.runner import client
-from virnuc_assets.sequences.input_file import identify
-from virnuc_assets.sequences.manifest import IndexManifest, read_manifest
 from virnuc_assets.settings import ENCODERS, Settings
 from virnuc_assets.store.atomic import atomic_path
 from virnuc_assets.store.layout import Layout
@@ -80,7 +78,7 @@ def predict_files(files: list[Path], settings: Settings) -> list[Failure]:
 
 def _index(layout: Layout, name: str, path: Path, chunk_length: int) -> None:
     register(layout, name, path)
-    manifest = _index_there(layout.index(name), path, chunk_length)
+    manifest = pipeline.index_there(layout.index(name), path, chunk_length)
     if manifest is None:
         manifest = pipeline.index_sample(layout, name, chunk_length)
     console.say(
@@ -89,24 +87,10 @@ def _index(layout: Layout, name: str, path: Path, chunk_length: int) -> None:
     )
 
 
-def _index_there(folder: Path, path: Path, chunk_length: int) -> IndexManifest | None:
-    """The manifest of the index in `folder`, if it is of this file, cut this way, by this version.
-
-    Its tables are not trusted either: the runner checks their digests.
-    """
-    try:
-        manifest = read_manifest(folder)
-    except StoreError:
-        return None
-    made_from = (manifest.chunk_length, manifest.tool_version, manifest.input_sha256)
-    wanted = (chunk_length, __version__, identify(path).sha256)
-    return manifest if made_from == wanted else None
-
-
 def _predict(layout: Layout, name: str, path: Path, settings: Settings) -> None:
     # Another call on the same sample waits, and indexes again if this one cut it differently.
     with sole_writer(layout.sample(name).parent, console.warn):
-        if _index_there(layout.index(name), path, settings.models.chunk_length) is None:
+        if pipeline.index_there(layout.index(name), path, settings.models.chunk_length) is None:
             pipeline.index_sample(layout, name, settings.models.chunk_length)
         _embed_and_call(layout, name, settings)
 

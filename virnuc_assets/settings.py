@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -23,7 +23,8 @@ DEMO_DATA = Path(str(files("virnuc_assets") / "demo" / "data"))
 ENCODERS: tuple[EncoderName, ...] = ("dnabert-s", "esm2")
 """Both, in the order a head takes their embeddings."""
 Dtype = Literal["auto", "float32", "float16", "bfloat16", "fp8"]
-_MODEL_VARIABLES = ("VIRNUC_ESM2", "VIRNUC_DNABERT_S", "VIRNUC_HEAD")
+_ENCODER_VARIABLES = ("VIRNUC_ESM2", "VIRNUC_DNABERT_S")
+_MODEL_VARIABLES = (*_ENCODER_VARIABLES, "VIRNUC_HEAD")
 _GPU = re.compile(r"\d+|(GPU|MIG)-[0-9a-fA-F/-]+")
 
 
@@ -106,11 +107,25 @@ def check_models_go_together(environ: Mapping[str, str] = os.environ) -> None:
         SettingsError: some of the three model settings are given and others are not: a demo
             encoder under a real head would give numbers that look real.
     """
-    given = [name for name in _MODEL_VARIABLES if environ.get(name)]
-    if given and len(given) < len(_MODEL_VARIABLES):
-        missing = ", ".join(name for name in _MODEL_VARIABLES if name not in given)
+    _check_all_or_none(_MODEL_VARIABLES, "all three", environ)
+
+
+def check_encoders_go_together(environ: Mapping[str, str] = os.environ) -> None:
+    """Refuse to train a head on one demo and one real encoder.
+
+    Raises:
+        SettingsError: one of the two encoders is set and the other is not.
+    """
+    _check_all_or_none(_ENCODER_VARIABLES, "both", environ)
+
+
+def _check_all_or_none(names: Sequence[str], all_of_them: str, environ: Mapping[str, str]) -> None:
+    given = [name for name in names if environ.get(name)]
+    if given and len(given) < len(names):
+        missing = ", ".join(name for name in names if name not in given)
         raise SettingsError(
-            f"{', '.join(given)} set, but not {missing}; set all three, or none for the demo model"
+            f"{', '.join(given)} set, but not {missing}; set {all_of_them}, or none for the demo "
+            "model"
         )
 
 

@@ -37,7 +37,7 @@ def embed_shards(
     with explained():
         pipeline.check_models(store.layout, settings)
     for sample, keys in shards_by_sample(list(context.partition_keys)).items():
-        logger = _Logger(context, sample)
+        logger = EventLogger(context, sample)
         try:
             job = pipeline.embedding_job(
                 store.layout, sample, settings.encoding(encoder), N_SHARDS, tuple(sorted(keys))
@@ -73,7 +73,7 @@ def embed_shards(
     )
 
 
-class _Logger:
+class EventLogger:
     """Events as lines of the run's log; progress every few seconds, not every block."""
 
     def __init__(self, context: dg.AssetExecutionContext, sample: str) -> None:
@@ -82,6 +82,7 @@ class _Logger:
         self._next_progress = 0.0
 
     def log(self, event: Event) -> None:
+        """Log an event as what it is."""
         match event:
             case Started():
                 self._log.info(

@@ -27,6 +27,10 @@ class Layout:
         """Imported or trained classifier heads, one folder each."""
         return self.root / "heads"
 
+    def training(self, name: str) -> Path:
+        """Where a head's training samples lie, laid out like a store (folder)."""
+        return self.root / "training" / name
+
     def sample(self, name: str) -> Path:
         """A sample's registration: which file it was made from."""
         return self.samples / name / "sample.json"

@@ -8,7 +8,7 @@ from virnuc_assets.definitions import defs
 LOADED = """
 import sys
 import virnuc_assets.definitions
-heavy = ("torch", "transformers", "esm", "matplotlib", "numba")
+heavy = ("torch", "transformers", "esm", "matplotlib", "numba", "sklearn")
 print([name for name in heavy if name in sys.modules])
 """
 
@@ -31,11 +31,13 @@ def test_the_code_location_holds_the_chain_its_jobs_and_its_sensors():
         "dnabert_s_embeddings": {"sequence_index"},
         "predictions": {"sequence_index", "esm2_embeddings", "dnabert_s_embeddings"},
         "sample_report": {"predictions"},
+        "classifier_head": set(),
     }
     assert {job.name for job in defs.jobs} == {
         "index_samples",
         "embed_samples",
         "predict_samples",
+        "train_head",
     }
     assert {sensor.name for sensor in defs.sensors} == {"inbox", "automation"}
     dg.Definitions.validate_loadable(defs)
@@ -43,5 +45,5 @@ def test_the_code_location_holds_the_chain_its_jobs_and_its_sensors():
 
 def test_only_one_run_at_a_time_embeds_on_a_machine():
     graph = defs.resolve_asset_graph()
-    for name in ("esm2_embeddings", "dnabert_s_embeddings"):
+    for name in ("esm2_embeddings", "dnabert_s_embeddings", "classifier_head"):
         assert graph.get(dg.AssetKey(name)).pools == {"gpu_host"}
