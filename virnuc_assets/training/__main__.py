@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from virnuc_assets.training.corpus import read_corpus, write_corpus
+from virnuc_assets.errors import VirnucError
+from virnuc_assets.training.corpus import read_corpus, with_fewer_genomes, write_corpus
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -34,7 +36,7 @@ def corpus(
 
 @app.command()
 def mini(
-    corpus: Annotated[Path, typer.Argument(help="What `corpus` wrote.")],
+    corpus_file: Annotated[Path, typer.Argument(metavar="CORPUS", help="What `corpus` wrote.")],
     output: Annotated[Path, typer.Argument(help="Folder for encoders, head and training.json.")],
     genomes: Annotated[float, typer.Option(help="Share of the training genomes.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 1,
@@ -43,21 +45,31 @@ def mini(
     """Train both encoders and a head."""
     import torch
 
-    from virnuc_assets.training import mini as recipe_of
     from virnuc_assets.training.batches import Tokens
+    from virnuc_assets.training.mini import Recipe
+    from virnuc_assets.training.mini_files import facts_of, save, write_dna_tokeniser
+    from virnuc_assets.training.mini_training import calibrate, train
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    genomes_used = recipe_of.with_fewer_genomes(read_corpus(corpus), genomes, seed)
-    recipe = replace(recipe_of.Recipe(), seed=seed)
+    known = with_fewer_genomes(read_corpus(corpus_file), genomes, seed)
+    recipe = replace(Recipe(), seed=seed)
     tokeniser = output / "models" / "dnabert_s"
-    recipe_of.write_dna_tokeniser(tokeniser, genomes_used, seed)
+    write_dna_tokeniser(tokeniser, known, seed)
+    # The tokeniser has run here already, so it would use one thread once processes are forked.
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
-    trained = recipe_of.train(genomes_used, tokeniser, recipe, device, workers)
-    temperature = recipe_of.calibrate(trained, genomes_used, Tokens(tokeniser))
-    facts = recipe_of.facts_of(genomes_used, recipe)
-    recipe_of.save(output, trained, temperature, facts)
+    trained = train(known, tokeniser, recipe, device, workers)
+    temperature = calibrate(trained.model, Tokens(tokeniser), known)
+    save(output, trained, temperature, facts_of(known, recipe))
+
+
+def main() -> None:
+    """Entry point: explained failures are one sentence, everything else a traceback."""
+    try:
+        app(prog_name="python -m virnuc_assets.training")
+    except VirnucError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
-    app()
+    main()

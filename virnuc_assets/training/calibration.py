@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from virnuc_assets.training.margins import margins
+
 COLDEST, HOTTEST = 0.1, 100.0
 _HALVINGS = 60
 
@@ -22,7 +24,7 @@ def fit_temperature(logits: np.ndarray, is_virus: np.ndarray, weight: np.ndarray
         is_virus: labels, (n,) bool.
         weight: weight of each, (n,), not negative.
     """
-    margin = logits[:, 1].astype(np.float64) - logits[:, 0]
+    margin = margins(logits)
 
     def slope(inverse: float) -> float:
         # 1 / (1 + exp(-x)) without overflow.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from virnuc_assets.store.atomic import atomic_path
 _BASES = np.frombuffer(b"ACGT", np.uint8)
 _CODE = np.full(256, 4, np.uint8)
 _CODE[_BASES] = range(4)
+_COLUMNS = ("is_virus", "masked", "group", "genome", "split")
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,6 @@ class Corpus:
         )
 
 
-_COLUMNS = ("is_virus", "masked", "group", "genome", "split")
-
-
 def stretches(letters: np.ndarray, cuts: np.ndarray, shortest: int) -> np.ndarray:
     """Where the stretches of a record begin and end, (n, 2), int64.
 
@@ -74,6 +73,18 @@ def stretches(letters: np.ndarray, cuts: np.ndarray, shortest: int) -> np.ndarra
     starts = np.sort(np.concatenate([[0], strange + 1, within]))
     ends = np.sort(np.concatenate([strange, within, [letters.size]]))
     return np.stack([starts, ends], axis=1)[ends - starts >= shortest]
+
+
+def with_fewer_genomes(corpus: Corpus, share: float, seed: int) -> Corpus:
+    """The corpus with a share of each group's training genomes, at least one of each."""
+    rng = np.random.default_rng(seed)
+    keep = corpus.split != "train"
+    for group in np.unique(corpus.group[~keep]):
+        of_group = (corpus.group == group) & (corpus.split == "train")
+        genomes = np.unique(corpus.genome[of_group])
+        some = rng.permutation(genomes)[: max(1, round(share * len(genomes)))]
+        keep |= of_group & np.isin(corpus.genome, some)
+    return corpus.chosen(keep)
 
 
 def write_corpus(path: Path, corpus: Corpus) -> None:
@@ -101,7 +112,7 @@ def read_corpus(path: Path) -> Corpus:
         with np.load(path, allow_pickle=False) as file:
             packed, offsets = file["packed"], file["offsets"]
             columns = {name: file[name] for name in _COLUMNS}
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
         raise InputError(f"{path}: is no corpus ({error}); make it anew") from error
     codes = np.stack([packed >> shift & 3 for shift in (0, 2, 4, 6)], axis=1).reshape(-1)
     return Corpus(_BASES[codes[: offsets[-1]]], offsets, **columns)

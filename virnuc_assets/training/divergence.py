@@ -72,7 +72,12 @@ _BY_RESIDUE = np.argsort(_RESIDUE_OF_CODON, kind="stable")[3:]  # the stops come
 
 
 class Divergence:
-    """Replaces codons; `usage` (genomes, 64) says how often each genome has each codon."""
+    """Replaces codons.
+
+    Args:
+        usage: how often each genome has each codon, (genomes, 64), as `codon_usage` gives it. A
+            residue that a genome does not have takes its codons alike.
+    """
 
     def __init__(self, usage: np.ndarray) -> None:
         shares = usage[:, _BY_RESIDUE] + 1e-6
@@ -91,6 +96,10 @@ class Divergence:
             genome: whose codon usage each takes on, int64, (n,).
             share: from 0 to 1, (n,).
             rng: draws which codons, and what they become.
+
+        Returns:
+            Frames of the same lengths, stretches and windows; each protein is still the translation
+            of its nucleotides, without a stop.
         """
         letters = np.frombuffer("".join(fragments.nucleotides).encode(), np.uint8).copy()
         residues = np.frombuffer("".join(fragments.proteins).encode(), np.uint8).copy()

@@ -62,7 +62,7 @@ def pad_rows(
         last: token after it.
         pad: token of the places left over.
         count_special: whether `first` and `last` count in the mean.
-        multiple: of which the padded length is one.
+        multiple: the padded length is one of this number.
     """
     lengths = np.diff(offsets)
     width = -(-(int(lengths.max()) + 2) // multiple) * multiple
@@ -86,7 +86,6 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, segments: Segments, slopes: Tensor 
 
 
 _PADDED = Attention("sdpa", "training", _attend)
-
 
 Encoder = TypeVar("Encoder", ESM2, DNABERTS)
 
@@ -115,6 +114,7 @@ class PaddedEncoder(nn.Module, Generic[Encoder]):
         return (states.float() * counted).sum(1) / counted.sum(1)
 
     def _bias(self, rows: Rows, dtype: torch.dtype) -> Tensor:
+        """Added to scores: −∞ where a key is padding, and ALiBi, (b, 1 or heads, l, l)."""
         hidden = torch.zeros(rows.real.shape, dtype=dtype, device=rows.real.device)
         hidden = hidden.masked_fill(~rows.real, float("-inf"))[:, None, None, :]
         if not isinstance(self.encoder, DNABERTS):
@@ -138,7 +138,11 @@ def new_dnabert_s(config: DNABERTSConfig) -> PaddedEncoder[DNABERTS]:
 
 
 def _initialised(model: Encoder, layers: int) -> Encoder:
-    """GPT-2's: normal of deviation 0.02, less in what is added to the residual stream."""
+    """Normal weights, less where they are added to the residual stream, as GPT-2 has it.
+
+    Radford et al. 2019 (Language Models are Unsupervised Multitask Learners). ESM-2's embedding is
+    larger: no norm follows it.
+    """
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.02 if isinstance(model, DNABERTS) else 0.5)

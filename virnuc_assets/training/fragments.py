@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from virnuc_assets.errors import InputError
 from virnuc_assets.sequences.frames import open_frames
 from virnuc_assets.training.corpus import Corpus
 
@@ -60,32 +61,63 @@ def frames_of(corpus: Corpus, stretch: np.ndarray, start: np.ndarray, length: in
     )
 
 
+def genome_weights(corpus: Corpus, stretches: np.ndarray) -> np.ndarray:
+    """How often to draw windows of `stretches` (m,), int64, of one group; (m,) float64.
+
+    Within a stretch by bases, and between genomes by the square root of theirs: fewer repetitions
+    of the small ones than by equal shares, less of the large ones than by bases.
+    """
+    bases = corpus.lengths[stretches].astype(np.float64)
+    _, genome = np.unique(corpus.genome[stretches], return_inverse=True)
+    return bases / np.sqrt(np.bincount(genome, bases)[genome])
+
+
+def random_starts(
+    corpus: Corpus, stretch: np.ndarray, length: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Places in stretches `stretch` (m,), int64, where windows of `length` fit; (m,) int64."""
+    room = corpus.lengths[stretch] - length + 1
+    return (rng.random(len(stretch)) * room).astype(np.int64)
+
+
 class Draw:
     """Windows of one length, drawn at random: the group first, then the genome, then the place.
 
     Groups are drawn so that their stop-free frames come in the proportions of `shares`; a group
-    without a share is not drawn. Genomes of a group are drawn by the square root of their bases:
-    fewer repetitions of the small ones than by equal shares, less of the large ones than by bases.
-    Masked stretches are not drawn.
+    without a share, or without such frames, is not drawn. Genomes of a group are drawn as
+    `genome_weights` says. Masked stretches are not drawn.
+
+    Args:
+        corpus: where from.
+        shares: in which proportions frames of the groups come.
+        length: bases of a window.
+
+    Raises:
+        InputError: the corpus has nothing to draw from.
     """
 
     def __init__(self, corpus: Corpus, shares: Mapping[str, float], length: int) -> None:
         self.corpus, self.length = corpus, length
         self._stretches = np.flatnonzero((corpus.lengths >= length) & ~corpus.masked)
         group = corpus.group[self._stretches]
-        bases = corpus.lengths[self._stretches].astype(np.float64)
-        names = np.char.add(np.char.add(group, "\n"), corpus.genome[self._stretches])
-        _, genome = np.unique(names, return_inverse=True)
-        weight = bases / np.sqrt(np.bincount(genome, bases)[genome])
+        weight = np.zeros(len(group))
         rng = np.random.default_rng(length)
         for name in np.unique(group):
             of_group = group == name
-            its_weight = weight * of_group
-            found = self._frames(rng, np.cumsum(its_weight), _TRIAL_WINDOWS)
-            frames_a_window = max(len(found), 1) / _TRIAL_WINDOWS
-            share = shares.get(str(name), 0.0) / frames_a_window
-            weight[of_group] *= share / its_weight.sum()
+            weight_in_group = np.zeros(len(group))
+            weight_in_group[of_group] = genome_weights(corpus, self._stretches[of_group])
+            found = self._frames(rng, np.cumsum(weight_in_group), _TRIAL_WINDOWS)
+            if not len(found):
+                continue
+            share = shares.get(str(name), 0.0) / (len(found) / _TRIAL_WINDOWS)
+            weight += weight_in_group * (share / weight_in_group.sum())
         self._cumulative = np.cumsum(weight)
+        if not weight.any():
+            raise InputError(
+                f"the corpus: has no open frame of {length} unmasked bases in the groups that are "
+                f"drawn ({', '.join(shares)}); give records of these groups, named so in the "
+                "manifest"
+            )
 
     def fragments(self, rng: np.random.Generator, windows: int) -> Fragments:
         """The stop-free frames of so many windows."""
@@ -107,6 +139,5 @@ class Draw:
     def _frames(self, rng: np.random.Generator, cumulative: np.ndarray, windows: int) -> Fragments:
         at = np.searchsorted(cumulative, rng.random(windows) * cumulative[-1], side="right")
         stretch = self._stretches[np.minimum(at, len(cumulative) - 1)]
-        room = self.corpus.lengths[stretch] - self.length + 1
-        start = (rng.random(windows) * room).astype(np.int64)
+        start = random_starts(self.corpus, stretch, self.length, rng)
         return frames_of(self.corpus, stretch, start, self.length)

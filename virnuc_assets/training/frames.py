@@ -67,15 +67,18 @@ class LabelledFrames:
     def sampling_weights(self, rows: np.ndarray) -> np.ndarray:
         """Probabilities to draw some frames by, (m,) float64, summing to 1.
 
-        Both classes are as likely, within a class every group, and within a group a genome by the
-        square root of its frames: less of the large ones than by frames, fewer repetitions of the
-        small ones than by equal shares.
+        Both classes are as likely. Within a class a group is drawn by the square root of its
+        genomes, and within a group a genome by the square root of its frames: less of the large
+        ones than by their size, fewer repetitions of the small ones than by equal shares. A group
+        of one genome, drawn as often as one of a hundred, would teach that genome.
         """
         is_virus = self.is_virus[rows]
         genome = _codes(is_virus, self.group[rows], self.genome[rows])
         group = _codes(is_virus, self.group[rows])
+        _, first = np.unique(genome, return_index=True)
+        n_genomes = np.bincount(group[first])
         weight = 1 / np.sqrt(np.bincount(genome)[genome])
-        weight /= np.bincount(group, weight)[group]
+        weight *= np.sqrt(n_genomes)[group] / np.bincount(group, weight)[group]
         weight /= np.bincount(is_virus, weight)[is_virus.astype(int)]
         return weight / weight.sum()
 

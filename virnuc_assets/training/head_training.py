@@ -17,8 +17,8 @@ from torch import nn
 from virnuc_assets.classifier.head import MLPHead
 from virnuc_assets.classifier.head_files import HeadCard
 from virnuc_assets.errors import InputError
-from virnuc_assets.evaluation.metrics import balanced_weights
 from virnuc_assets.training.features import Features, in_order, shuffled
+from virnuc_assets.training.margins import balanced_auroc, margins
 
 _SCALE_FRAMES = 1 << 14
 _SCORED_FRAMES = 4096
@@ -191,11 +191,8 @@ def _logits(
 
 
 def _auroc(features: Features, rows: np.ndarray, logits: np.ndarray) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    is_virus = features.frames.is_virus[rows]
-    weight = balanced_weights(features.frames.group[rows], is_virus)
-    return float(roc_auc_score(is_virus, logits[:, 1] - logits[:, 0], sample_weight=weight))
+    frames = features.frames
+    return balanced_auroc(margins(logits), frames.group[rows], frames.is_virus[rows])
 
 
 def _scale(features: Features, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

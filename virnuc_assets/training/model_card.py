@@ -40,9 +40,9 @@ family, genus or genome, else the record itself.
 
 ## Training
 
-Frames are drawn by class, then group, then genome (by the square root of its frames), then evenly.
-Training ended by the AUROC on the validation part; the temperature was fitted there too and is part
-of the output layer.
+Frames are drawn by class, then group (by the square root of its genomes), then genome (by that of
+its frames), then evenly. Training ended by the AUROC on the validation part; the temperature was
+fitted there too and is part of the output layer.
 
 {training}
 

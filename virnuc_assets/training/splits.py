@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from virnuc_assets.errors import InputError
 from virnuc_assets.training.labelled import LabelledRecord, Split
@@ -40,7 +41,7 @@ def complete_splits(
             for genome in shuffled[number * count : (number + 1) * count]:
                 of_genome[genome] = part
     completed = [replace(record, split=of_genome[record.genome]) for record in records]
-    _check_classes(completed, ("train", *drawn))
+    check_classes(records[0].file, completed, ("train", *drawn))
     return completed
 
 
@@ -71,13 +72,18 @@ def _draw(seed: int, is_virus: bool, group: str, genome: str) -> bytes:
     return hashlib.sha256(f"{seed}\t{is_virus}\t{group}\t{genome}".encode()).digest()
 
 
-def _check_classes(records: Sequence[LabelledRecord], parts: Iterable[Split]) -> None:
+def check_classes(where: Path, records: Iterable[LabelledRecord], parts: Iterable[Split]) -> None:
+    """Refuse parts without one of the classes; `where` is the file that is named.
+
+    Raises:
+        InputError: a part lacks a class.
+    """
     found = {(record.split, record.is_virus) for record in records}
     for part in parts:
         for is_virus, name in ((True, "virus"), (False, "other")):
             if (part, is_virus) not in found:
                 raise InputError(
-                    f"{records[0].file}: with the other files given, the {part} part has no "
+                    f"{where}: with the other files given, the {part} part has no "
                     f"{name}; give more genomes of that class (three in a group are enough), or "
                     f"the split {part} to some of them"
                 )

@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from virnuc_assets.training.corpus import Corpus
 from virnuc_assets.training.features import EmbeddedSample, Features
 from virnuc_assets.training.frames import LabelledFrames
 from virnuc_assets.training.labelled import SPLITS
 
 DNA_DIM, PROTEIN_DIM = 3, 5
+STOPS = ("TAA", "TAG", "TGA")
+SENSE = [a + b + c for a in "ACGT" for b in "ACGT" for c in "ACGT" if a + b + c not in STOPS]
 
 
 @dataclass(frozen=True)
@@ -96,5 +99,36 @@ def make_features() -> Callable[..., Features]:
             genomes=tuple(f"g{one}" for one in range(n // 10 + 1)),
         )
         return Features(frames, (reader, reader))
+
+    return make
+
+
+def coding(rng: np.random.Generator, bases: int, gc: float) -> str:
+    """Codons without a stop, drawn by their G and C: one frame of any window of it is open."""
+    chances = [np.prod([gc if base in "GC" else 1 - gc for base in codon]) for codon in SENSE]
+    return "".join(rng.choice(SENSE, -(-bases // 3), p=chances / np.sum(chances)))[:bases]
+
+
+@pytest.fixture
+def make_corpus() -> Callable[..., Corpus]:
+    """Phages, poor in G and C, and bacteria, rich in them; each stretch a genome of its own.
+
+    Every fourth genome is for validation.
+    """
+
+    def make(genomes: int = 8, bases: int = 3600, seed: int = 0) -> Corpus:
+        rng = np.random.default_rng(seed)
+        is_virus = np.arange(2 * genomes) < genomes
+        texts = [coding(rng, bases, 0.3 if virus else 0.7) for virus in is_virus]
+        number = np.arange(2 * genomes) % genomes
+        return Corpus(
+            letters=np.frombuffer("".join(texts).encode(), np.uint8),
+            offsets=np.cumsum([0, *map(len, texts)]),
+            is_virus=is_virus,
+            masked=np.zeros(2 * genomes, bool),
+            group=np.where(is_virus, "phage", "bacteria"),
+            genome=np.char.add(np.where(is_virus, "p", "b"), number.astype(str)),
+            split=np.where(number % 4 == 3, "validation", "train"),
+        )
 
     return make

@@ -6,7 +6,7 @@ import pytest
 from virnuc_assets.classifier.head_files import head_digest
 from virnuc_assets.definitions import build_defs
 from virnuc_assets.resources import Models, Store
-from virnuc_assets.settings import DEMO_DATA
+from virnuc_assets_tests import untrained
 from virnuc_assets_tests.dagster.deployment import QUIET, failure_sentence, metadata
 
 
@@ -14,8 +14,8 @@ from virnuc_assets_tests.dagster.deployment import QUIET, failure_sentence, meta
 def train(tmp_path):
     """Run the job `train_head` with a configuration, on an instance and a store of its own."""
     models = Models(
-        esm2=str(DEMO_DATA / "models" / "esm2"),
-        dnabert_s=str(DEMO_DATA / "models" / "dnabert_s"),
+        esm2=str(untrained.folder() / "esm2"),
+        dnabert_s=str(untrained.folder() / "dnabert_s"),
         head="the one that is being trained",
         chunk_length=90,
         gpus=["cpu"],
@@ -49,7 +49,7 @@ def test_a_head_is_trained_with_its_metrics_card_and_digests(
     assert about["test_auroc"] > 0.9
     assert about["head_digest"] == head_digest(folder)
     assert about["card"] == (folder / "model_card.md").read_text()
-    assert about["esm2_model"] == "demo (untrained)"
+    assert about["esm2_model"] == "untrained"
     assert about["folder"] == str(folder)
 
 

@@ -1,7 +1,5 @@
 """Frames are drawn evenly over groups and genomes, and stream shuffled in bounded memory."""
 
-from collections import defaultdict
-
 import numpy as np
 import pytest
 
@@ -59,21 +57,3 @@ def test_the_order_follows_the_generator(make_features):
 
     np.testing.assert_array_equal(order(1), order(1))
     assert not np.array_equal(order(1), order(2))
-
-
-def test_classes_and_groups_weigh_alike_and_genomes_by_the_root_of_their_frames(make_features):
-    frames = make_features(2000, 0.0).frames
-    rows = np.sort(np.random.default_rng(3).choice(2000, 700, replace=False))
-    weights = frames.sampling_weights(rows)
-    assert weights.sum() == pytest.approx(1)
-
-    by_group, by_genome, n = defaultdict(float), defaultdict(float), defaultdict(int)
-    for row, weight in zip(rows, weights, strict=True):
-        by_group[frames.group[row]] += weight
-        by_genome[frames.group[row], frames.genome[row]] += weight
-        n[frames.group[row], frames.genome[row]] += 1
-    assert list(by_group.values()) == pytest.approx([0.25] * 4)
-    for group in range(4):
-        root = {key: np.sqrt(n[key]) for key in n if key[0] == group}
-        for key, value in root.items():
-            assert by_genome[key] == pytest.approx(0.25 * value / sum(root.values()))

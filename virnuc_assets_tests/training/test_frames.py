@@ -1,5 +1,8 @@
 """Frames of real indexes carry their records' labels; masked negatives are not learnt from."""
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -92,3 +95,37 @@ def test_an_index_of_other_records_is_refused(indexed):
     short = IndexedSample(samples[0].index, LENGTH, np.arange(2), (NONE, NONE))
     with pytest.raises(StoreError, match="holds 3 records where 2 are labelled"):
         labelled_frames([short], records, NO_MASK)
+
+
+def test_draws_are_balanced_by_class_group_and_genome(make_features):
+    """Roots of sizes, counted frame by frame."""
+    rng = np.random.default_rng(0)
+    # A genome's number says its class and group.
+    genome = rng.choice(40, 3000, p=np.arange(1, 41) / 820).astype(np.int32)
+    group = np.where(genome < 3, 2, genome % 2).astype(np.int32)
+    frames = replace(
+        make_features(3000, 0.0).frames, is_virus=genome % 3 == 0, group=group, genome=genome
+    )
+    rows = rng.permutation(3000)[:2000]
+    found = frames.sampling_weights(rows)
+
+    labels = [(bool(frames.is_virus[one]), int(group[one]), int(genome[one])) for one in rows]
+    of_genome = Counter(labels)
+    genomes = Counter(one[:2] for one in of_genome)
+    groups = {one: count**0.5 for one, count in genomes.items()}
+    roots = {
+        label: sum(n**0.5 for one, n in of_genome.items() if one[:2] == label) for label in genomes
+    }
+    classes = {
+        label: sum(share for one, share in groups.items() if one[0] == label)
+        for label in (False, True)
+    }
+    expected = [
+        0.5
+        * (groups[one[:2]] / classes[one[0]])
+        * (of_genome[one] ** 0.5 / roots[one[:2]])
+        / of_genome[one]
+        for one in labels
+    ]
+    np.testing.assert_allclose(found, expected)
+    assert found.sum() == pytest.approx(1)

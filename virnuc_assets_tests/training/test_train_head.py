@@ -7,7 +7,6 @@ import subprocess
 import polars as pl
 import pytest
 
-from virnuc_assets.settings import DEMO_DATA
 from virnuc_assets.store.digests import sha256_file
 from virnuc_assets_tests.cli.process import COMMAND, environment
 
@@ -79,7 +78,7 @@ def test_a_head_is_trained_listed_and_used_and_the_same_call_gives_the_same_head
     assert [point["share"] for point in metrics["learning_curve"]] == [0.1, 0.3, 1.0]
     assert metrics["masked_frames"] > 0
     assert metrics["provenance"]["table m.tsv"] == sha256_file(labelled[0])
-    for text in (metrics["provenance"]["head"], "demo (untrained)", f"{test['auroc']:.4f}"):
+    for text in (metrics["provenance"]["head"], "untrained", f"{test['auroc']:.4f}"):
         assert text in card
     for name in ("training", "curves", "reliability", "learning_curve"):
         assert f"]({name}.svg)" in card
@@ -100,8 +99,6 @@ def test_a_head_is_trained_listed_and_used_and_the_same_call_gives_the_same_head
         *("predict", new, "-o", "out", "--chunk-length", 90, "--device", "cpu"),
         VIRNUC_STORE="store",
         VIRNUC_HEAD="toy",
-        VIRNUC_ESM2=str(DEMO_DATA / "models" / "esm2"),
-        VIRNUC_DNABERT_S=str(DEMO_DATA / "models" / "dnabert_s"),
     )
     assert called.returncode == 0, called.stderr
     records = pl.read_parquet(tmp_path / "out" / "predictions" / "new" / "records.parquet")
@@ -126,8 +123,8 @@ def test_a_head_for_two_chunk_lengths_states_none(virnuc, labelled, tmp_path):
         (["--manifest", "bad.tsv"], {}, "bad.tsv: line 2: there is no file "),
         (
             ["--manifest", "bad.tsv"],
-            {"VIRNUC_ESM2": "esm2_t6_8M_UR50D"},
-            "VIRNUC_ESM2 set, but not VIRNUC_DNABERT_S; set both, or none for the demo model",
+            {"VIRNUC_ESM2": "esm2_t6_8M_UR50D", "VIRNUC_DNABERT_S": ""},
+            "VIRNUC_ESM2 set, but not VIRNUC_DNABERT_S; set both (virnuc-mini-1 is the bundled",
         ),
     ],
 )
