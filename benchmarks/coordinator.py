@@ -34,10 +34,10 @@ from virnuc_assets.runner.link import Link
 from virnuc_assets.runner.messages import Finished, Ready
 from virnuc_assets.runner.pipeline import Pipeline
 from virnuc_assets.runner.plan import Block
-from virnuc_assets.settings import DEMO_DATA
 from virnuc_assets.store.digests import sha256_file
 from virnuc_assets.store.embeddings import Counts, Origin, write_embeddings
 from virnuc_assets.store.sequence_table import write_sequence_table
+from virnuc_assets_tests import untrained
 
 DIM = 16
 MEAN_LETTERS = 130
@@ -112,9 +112,7 @@ def measure(devices: int, sequences: int, seconds: float, folder: Path) -> dict[
         letters = elsewhere.apply(write_table, (table, sequences))
     names = tuple(str(i) for i in range(devices))
     job = Job(
-        encoding=Encoding(
-            "esm2", str(DEMO_DATA / "models" / "esm2"), dtype="float16", devices=names
-        ),
+        encoding=Encoding("esm2", str(untrained.folder() / "esm2"), dtype="float16", devices=names),
         sequences=str(table),
         sequences_sha256=sha256_file(table),
         index_digest="index",

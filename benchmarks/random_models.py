@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from virnuc_assets.demo.models import write_tokeniser
 from virnuc_assets.encoders.catalog import DNABERT_S_SHAPE, ESM2_SHAPES
+from virnuc_assets.training.tokeniser import write_tokeniser
 
 _DNA_VOCABULARY = 4096
 

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from virnuc_assets.mini.bundled import described
 from virnuc_assets.runner import events
 
 _PLAIN_WIDTH = 10_000
@@ -216,7 +217,7 @@ def print_calls(predictions: Path, title: str, rows: int = 12) -> None:
             f"could not be embedded and were set aside; {missing} records have no other frame and "
             "so no call"
         )
-    result(f"model: {records['model'][0]}")
+    result(f"model: {described(records['model'][0])}")
 
 
 def files_made(paths: Mapping[str, Path]) -> None:

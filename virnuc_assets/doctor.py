@@ -12,11 +12,11 @@ from typing import Literal
 
 from virnuc_assets import __version__, pipeline
 from virnuc_assets.classifier.head_files import read_card
-from virnuc_assets.demo.models import LABEL as UNTRAINED
 from virnuc_assets.encoders import catalog
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import VirnucError
 from virnuc_assets.instance import open_instance
+from virnuc_assets.mini.bundled import note_on
 from virnuc_assets.runner.devices import CPU, default_devices, default_dtype, gpu_names
 from virnuc_assets.settings import ENCODERS, Settings, check_models_go_together
 from virnuc_assets.store.layout import Layout
@@ -87,9 +87,9 @@ def _encoder(encoder: EncoderName, settings: Settings) -> Finding:
         weights = catalog.resolve_weights(encoder, settings.models.encoding(encoder).weights)
     except VirnucError as error:
         return Finding(encoder, "problem", str(error))
-    if weights.label == UNTRAINED:
-        fix = "set VIRNUC_ESM2, VIRNUC_DNABERT_S and VIRNUC_HEAD to real weights"
-        return Finding(encoder, "note", f"{weights.label}: scores mean nothing", fix)
+    if note := note_on(weights.label):
+        fix = "for VirNucPro's, set VIRNUC_ESM2, VIRNUC_DNABERT_S and VIRNUC_HEAD"
+        return Finding(encoder, "note", f"{weights.label}: {note}", fix)
     return Finding(encoder, "ok", f"{weights.label} ({weights.path})")
 
 
@@ -126,7 +126,7 @@ def _head(settings: Settings) -> Finding:
         pipeline.check_chunk_length(card, settings.models.chunk_length)
     except VirnucError as error:
         return Finding("head", "problem", str(error))
-    return Finding("head", "note" if card.label == UNTRAINED else "ok", card.label)
+    return Finding("head", "note" if note_on(card.label) else "ok", card.label)
 
 
 def _store(settings: Settings) -> Finding:

@@ -25,6 +25,7 @@ from virnuc_assets.evaluation.write import (
     headline,
     write_evaluation,
 )
+from virnuc_assets.mini.bundled import described
 from virnuc_assets.predict_fasta import predict_files
 from virnuc_assets.sequences.manifest import RECORDS_FILE
 from virnuc_assets.settings import Settings
@@ -154,7 +155,7 @@ def _show(rows: pl.DataFrame, evaluated: Evaluated, folder: Path) -> None:
             f"the mask left out {masked.n_masked_chunks} chunks, and {masked.n_masked_records} "
             "records of which it left no called chunk"
         )
-    console.result(f"model: {evaluated.model}")
+    console.result(f"model: {described(evaluated.model)}")
     console.files_made({"page": folder / PAGE, "table": folder / TSV, "all numbers": folder / JSON})
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from virnuc_assets import __version__
 from virnuc_assets.classifier.head_files import CARD_FILE, HeadCard, read_card
-from virnuc_assets.demo.models import LABEL as UNTRAINED
 from virnuc_assets.encoders import catalog
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import StoreError, WeightsError
@@ -199,9 +198,8 @@ def check_chunk_length(card: HeadCard, chunk_length: int) -> None:
 
 
 def model_label(esm2: str, dnabert_s: str, head: str) -> str:
-    """What results say they were made with; one untrained part makes the whole untrained."""
-    parts = (dnabert_s, esm2, head)
-    return UNTRAINED if UNTRAINED in parts else " + ".join(parts)
+    """What results say they were made with; a label that several parts share is said once."""
+    return " + ".join(dict.fromkeys((dnabert_s, esm2, head)))
 
 
 def head_folder(layout: Layout, head: str) -> Path:

@@ -10,16 +10,15 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal, get_args
 
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import SettingsError
+from virnuc_assets.mini import bundled
 from virnuc_assets.runner.devices import CPU, default_devices
 from virnuc_assets.runner.job import Encoding
 
-DEMO_DATA = Path(str(files("virnuc_assets") / "demo" / "data"))
 ENCODERS: tuple[EncoderName, ...] = ("dnabert-s", "esm2")
 """Both, in the order a head takes their embeddings."""
 Dtype = Literal["auto", "float32", "float16", "bfloat16", "fp8"]
@@ -33,11 +32,11 @@ class Models:
     """Which encoders and head are used, and how the encoders run."""
 
     esm2: str
-    """VIRNUC_ESM2: ESM-2 checkpoint file or folder, or a public name."""
+    """VIRNUC_ESM2: ESM-2 checkpoint file or folder, a public name, or `virnuc-mini-1`."""
     dnabert_s: str
-    """VIRNUC_DNABERT_S: DNABERT-S folder, or `DNABERT-S`."""
+    """VIRNUC_DNABERT_S: DNABERT-S folder, `DNABERT-S`, or `virnuc-mini-1`."""
     head: str
-    """VIRNUC_HEAD: name of an imported head, or a head's folder."""
+    """VIRNUC_HEAD: name of an imported head, a head's folder, or `virnuc-mini-1`."""
     chunk_length: int = 500
     """VIRNUC_CHUNK_LENGTH: bases in a chunk; the head must have been trained for it."""
     dtype: str = "auto"
@@ -77,7 +76,7 @@ class Settings:
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings; what is not set has a default that works on any machine.
 
-    With no model set at all, the bundled untrained demo model is used, and every output says so.
+    With no model set at all, the bundled one is used, and every output names it.
 
     Raises:
         SettingsError: a value is unusable.
@@ -87,10 +86,9 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         store=Path(environ.get("VIRNUC_STORE") or Path(home) / "data").absolute(),
         n_shards=_count(environ, "VIRNUC_SHARDS") or 8,
         models=Models(
-            esm2=_path_or_name(environ, "VIRNUC_ESM2") or str(DEMO_DATA / "models" / "esm2"),
-            dnabert_s=_path_or_name(environ, "VIRNUC_DNABERT_S")
-            or str(DEMO_DATA / "models" / "dnabert_s"),
-            head=_path_or_name(environ, "VIRNUC_HEAD") or str(DEMO_DATA / "heads" / "demo"),
+            esm2=_model(environ, "VIRNUC_ESM2", bundled.ESM2),
+            dnabert_s=_model(environ, "VIRNUC_DNABERT_S", bundled.DNABERT_S),
+            head=_model(environ, "VIRNUC_HEAD", bundled.HEAD),
             chunk_length=_count(environ, "VIRNUC_CHUNK_LENGTH") or 500,
             dtype=_dtype(environ),
             attention=environ.get("VIRNUC_ATTENTION") or "auto",
@@ -101,17 +99,17 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
 
 
 def check_models_go_together(environ: Mapping[str, str] = os.environ) -> None:
-    """Refuse a deployment that calls samples with demo and real models mixed.
+    """Refuse a deployment that calls samples with a model half chosen.
 
     Raises:
-        SettingsError: some of the three model settings are given and others are not: a demo
-            encoder under a real head would give numbers that look real.
+        SettingsError: some of the three model settings are given and others are not: a bundled
+            encoder under another's head would give numbers that look right.
     """
     _check_all_or_none(_MODEL_VARIABLES, "all three", environ)
 
 
 def check_encoders_go_together(environ: Mapping[str, str] = os.environ) -> None:
-    """Refuse to train a head on one demo and one real encoder.
+    """Refuse to train a head on encoders of which one was chosen.
 
     Raises:
         SettingsError: one of the two encoders is set and the other is not.
@@ -124,8 +122,8 @@ def _check_all_or_none(names: Sequence[str], all_of_them: str, environ: Mapping[
     if given and len(given) < len(names):
         missing = ", ".join(name for name in names if name not in given)
         raise SettingsError(
-            f"{', '.join(given)} set, but not {missing}; set {all_of_them}, or none for the demo "
-            "model"
+            f"{', '.join(given)} set, but not {missing}; set {all_of_them} ({bundled.NAME} is "
+            "the bundled model), or none"
         )
 
 
@@ -158,11 +156,11 @@ def device_list(text: str, setting: str = "VIRNUC_GPUS") -> tuple[str, ...]:
     return tuple(dict.fromkeys(parts))
 
 
-def _path_or_name(environ: Mapping[str, str], name: str) -> str | None:
+def _model(environ: Mapping[str, str], name: str, in_package: Path) -> str:
     """A model setting; a path is made absolute, so that it means the same in every process."""
     text = environ.get(name)
-    if not text:
-        return None
+    if not text or text == bundled.NAME:
+        return str(in_package)
     path = Path(text).expanduser()
     return str(path.absolute()) if path.is_file() or len(path.parts) > 1 else text
 

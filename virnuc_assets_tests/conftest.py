@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
+
+from virnuc_assets_tests import untrained
+
+
+def pytest_configure(config):
+    """Whatever is tested runs on the untrained models, in this process and in those it starts."""
+    os.environ.update(untrained.settings())
 
 
 def pytest_collection_modifyitems(items):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from virnuc_assets.settings import DEMO_DATA
+from virnuc_assets.demo.sample import FASTA
 
 README = Path(__file__).parents[1] / "README.md"
 MARKED = re.compile(r"<!-- run by the tests -->\n```sh\n(.*?)```", re.DOTALL)
@@ -15,8 +15,8 @@ MARKED = re.compile(r"<!-- run by the tests -->\n```sh\n(.*?)```", re.DOTALL)
 
 def test_the_marked_commands_work(tmp_path):
     (block,) = MARKED.findall(README.read_text())
-    records = (DEMO_DATA / "demo.fa").read_text().split(">")[1:]
-    reads = [record for record in records if record.startswith("lambda_read")]
+    records = FASTA.read_text().split(">")[1:]
+    reads = [record for record in records if "_read_" in record.split()[0]]
     (tmp_path / "reads.fa").write_text("".join(f">{read}" for read in reads[:10]))
     (tmp_path / "proteins.fa").write_text(">a\nMKTAYIAKQR\n>b\nMSLLTEVET\n")
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("VIRNUC_", "DAGSTER_"))}
@@ -30,7 +30,7 @@ def test_the_marked_commands_work(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "model: demo (untrained)" in done.stdout
+    assert "model: virnuc-mini-1: a small bundled model, not VirNucPro's" in done.stdout
     made = {path.name for path in tmp_path.iterdir()}
     assert made == {"reads.fa", "proteins.fa", "results", "index", "proteins.h5"}
     assert (tmp_path / "results" / "predictions" / "reads" / "records.parquet").exists()

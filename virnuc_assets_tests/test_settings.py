@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from virnuc_assets.errors import SettingsError
+from virnuc_assets.mini import bundled
 from virnuc_assets.runner import devices
 from virnuc_assets.settings import (
-    DEMO_DATA,
     Models,
     check_models_go_together,
     device_list,
@@ -19,16 +19,21 @@ from virnuc_assets.settings import (
 REAL = {"VIRNUC_ESM2": "esm2_t36_3B_UR50D", "VIRNUC_DNABERT_S": "DNABERT-S", "VIRNUC_HEAD": "lab"}
 
 
-def test_nothing_set_gives_the_demo_model_in_this_folder(tmp_path, monkeypatch):
+def test_nothing_set_gives_the_bundled_model_in_this_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = from_environment({})
     assert settings.store == tmp_path / "data"
     assert settings.n_shards == 8
     assert settings.models == Models(
-        esm2=str(DEMO_DATA / "models" / "esm2"),
-        dnabert_s=str(DEMO_DATA / "models" / "dnabert_s"),
-        head=str(DEMO_DATA / "heads" / "demo"),
+        esm2=str(bundled.ESM2), dnabert_s=str(bundled.DNABERT_S), head=str(bundled.HEAD)
     )
+
+
+def test_the_bundled_model_has_a_name(tmp_path):
+    named = dict.fromkeys(["VIRNUC_ESM2", "VIRNUC_DNABERT_S"], "virnuc-mini-1")
+    settings = from_environment({**named, "VIRNUC_HEAD": "lab"})
+    assert settings.models == Models(str(bundled.ESM2), str(bundled.DNABERT_S), "lab")
+    check_models_go_together({**named, "VIRNUC_HEAD": "lab"})
 
 
 def test_every_setting_is_read(tmp_path):
@@ -83,7 +88,7 @@ def test_paths_are_made_absolute_and_names_are_left(tmp_path, monkeypatch):
 @pytest.mark.parametrize("missing", REAL)
 def test_the_three_models_are_set_together(missing):
     some = {name: value for name, value in REAL.items() if name != missing}
-    with pytest.raises(SettingsError, match=f"set, but not {missing}; set all three, or none"):
+    with pytest.raises(SettingsError, match=f"set, but not {missing}; set all three "):
         check_models_go_together(some)
 
 

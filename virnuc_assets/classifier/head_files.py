@@ -25,7 +25,7 @@ LABELS = {"0": "others", "1": "virus"}
 class HeadCard:
     """What a head is called, what it takes and where it comes from.
 
-    `label` is what results say about the model, such as "demo (untrained)". `chunk_length` is the
+    `label` is what results say about the model, such as "virnuc-mini-1". `chunk_length` is the
     chunk length (bases) the head was trained at, or None where it is not known; `source_sha256`
     the digest of the file it was converted from, or None. Output 0 is others, output 1 is virus.
     """

@@ -10,6 +10,7 @@ import polars as pl
 
 from virnuc_assets.classifier import result_files as files
 from virnuc_assets.classifier.calls import CALLED, NO_OPEN_FRAME, NOT_EMBEDDED
+from virnuc_assets.mini.bundled import note_on
 from virnuc_assets.store.atomic import atomic_path, read_json
 
 PAGE = "report.html"
@@ -57,7 +58,7 @@ def write_report(prediction_dir: Path, output_dir: Path, title: str) -> ReportSu
     page = template.render(
         title=title,
         model=manifest["model"],
-        untrained="untrained" in manifest["model"].lower(),
+        note=note_on(manifest["model"]),
         counts=manifest["counts"],
         version=manifest["version"],
         figures=_figures(prediction_dir, records),

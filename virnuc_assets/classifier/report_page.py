@@ -16,9 +16,7 @@ section { background: #fff; border: 1px solid var(--line); border-radius: 10px;
 p { margin: .25rem 0 .75rem; color: var(--soft); max-width: 46rem; }
 .model { border-radius: 10px; padding: .9rem 1.4rem; background: #eef4fb;
   border: 1px solid #c7dbf0; overflow-wrap: anywhere; }
-.model.untrained { background: #b91c1c; border-color: #b91c1c; color: #fff; }
 .model strong { font-size: 1.05rem; }
-.model.untrained strong { display: block; font-size: 1.4rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .75rem;
   margin-top: 1.25rem; }
 .figures div { background: #fff; border: 1px solid var(--line); border-radius: 10px;
@@ -42,16 +40,10 @@ img { display: block; width: 100%; height: auto; }
 @media print { body { background: #fff; } section { break-inside: avoid; } }
 """
 
-MODEL_BANNER = """{% if untrained -%}
-<div class="model untrained" role="alert">
-<strong>Untrained model: these calls mean nothing.</strong>
-model: {{ model }}. The weights are random and serve to show that the platform works. Import a
-trained head and choose trained encoders before you read anything into this page.</div>
-{%- else -%}
-<div class="model">model: <strong>{{ model }}</strong></div>
-{%- endif %}
+MODEL_BANNER = """<div class="model">model: <strong>{{ model }}</strong>
+{%- if note %}: {{ note }}{% endif %}</div>
 """
-"""Takes `model`, the label, and `untrained`."""
+"""Takes `model`, the label, and `note`, what its reader must know or nothing."""
 
 PAGE_TEMPLATE = (
     """<!doctype html>

@@ -1,5 +1,5 @@
-"""The demo profile: a sample, two tiny encoders and a tiny head, all made from fixed seeds.
+"""The demo: a sample of real sequences whose truth is known, and how its calls compare with it.
 
-Here: what makes them, and in `data/` what they made. Not here: anything a real run uses; none of it
-was trained, and results made with it say so.
+Here: what makes the sample, in `data/` the sample, and the comparison. Not here: the model
+(`virnuc_assets.mini`), and how good it is: so small a sample measures nothing.
 """

@@ -1,141 +1,176 @@
-"""The demo sample: one real virus genome, reads simulated from it, and simulated decoys.
+"""The demo sample: pieces of real genomes, viral and not, and reads simulated from them.
 
-The genome is phage lambda (NC_001416.1). The decoys are no organism's: reads of independent random
-bases, and contigs of three imaginary genomes, each with its own GC content, in which open reading
-frames of codons drawn at that GC content alternate with stretches from an order-2 Markov chain.
+Whole records of up to 10 kb; of longer ones 6 kb from a third of their length on, and of two of
+them 6 kb from two thirds on as well, the starts rounded down to a thousand. `data/README.md` says
+where the sequences were taken from.
 """
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Sequence
-from itertools import product
+from dataclasses import dataclass
 from pathlib import Path
 
 from virnuc_assets.errors import InputError
 from virnuc_assets.store.atomic import atomic_path
 
-GENOME_ID = "NC_001416.1"
-GENOME_HEADER = (
-    f"{GENOME_ID} Enterobacteria phage lambda, complete genome "
-    "(GenBank/RefSeq, as shipped in Debian's bowtie2-examples)"
-)
-GENOME_LENGTH = 48_502
+DATA = Path(__file__).parent / "data"
+FASTA = DATA / "demo.fa"
+TRUTH = DATA / "demo.truth.tsv"
+"""Of every record id, label (virus or other) and group."""
 
 _SEED = 1416
-_READ_LENGTH = 150
-_N_READS = 40
+READ_LENGTH = 150
+_READS_OF_A_CONTIG = {"virus": 4, "other": 2}
 _ERROR_RATE = 0.005
-# (length in bases, GC content) of each decoy contig.
-_CONTIGS = ((2_000, 0.35), (4_500, 0.50), (8_000, 0.65))
 _BASES = "ACGT"
 _COMPLEMENT = str.maketrans("ACGT", "TGCA")
-_STOPS = {"TAA", "TAG", "TGA"}
 _LINE = 70
 
 
-def write_demo_sample(fasta: Path, truth: Path, lambda_fasta: Path) -> None:
-    """Write the sample to `fasta` and what each record is to `truth` (record, class).
+@dataclass(frozen=True)
+class Contig:
+    """A piece of a published sequence; places are counted from 1, both ends included."""
 
-    `lambda_fasta` is a FASTA file whose first record is the genome; a demo sample is one, so the
-    sample can be made again from itself.
+    id: str
+    label: str
+    group: str
+    accession: str
+    first: int
+    last: int
+    what: str
+
+    @property
+    def header(self) -> str:
+        """The record's header."""
+        return f"{self.id} {self.what}, {self.accession}:{self.first}-{self.last}"
+
+
+CONTIGS = (
+    Contig("lambda_1", "virus", "phage", "NC_001416.1", 16_001, 22_000, "phage lambda"),
+    Contig("lambda_2", "virus", "phage", "NC_001416.1", 32_001, 38_000, "phage lambda"),
+    Contig("phiX174", "virus", "phage", "NC_001422.1", 1, 5_386, "phage phiX174"),
+    Contig("HIV_1", "virus", "retrovirus", "NC_001802.1", 1, 9_181, "HIV-1"),
+    Contig("flu_HA", "virus", "RNA virus", "EU851978.1", 1, 1_698, "influenza A, segment 4"),
+    Contig("flu_NP", "virus", "RNA virus", "KF527485.1", 1, 1_444, "influenza A, segment 5"),
+    Contig("flu_NA", "virus", "RNA virus", "HM138502.1", 1, 1_410, "influenza A, segment 6"),
+    Contig(
+        *("E_coli_1", "other", "bacteria", "NC_008253.1", 1_646_001, 1_652_000),
+        "Escherichia coli 536",
+    ),
+    Contig(
+        *("E_coli_2", "other", "bacteria", "NC_008253.1", 3_292_001, 3_298_000),
+        "Escherichia coli 536",
+    ),
+    Contig(
+        *("Klebsiella", "other", "bacteria", "CP000647.1", 1_771_001, 1_777_000),
+        "Klebsiella pneumoniae MGH 78578",
+    ),
+    Contig(
+        *("Leptospira", "other", "bacteria", "NZ_AHMY02000051.1", 185_001, 191_000),
+        "Leptospira kirschneri H1",
+    ),
+    Contig(
+        *("M_tuberculosis", "other", "bacteria", "NC_000962.3", 1_470_001, 1_476_000),
+        "Mycobacterium tuberculosis H37Rv",
+    ),
+    Contig(
+        *("Streptomyces", "other", "bacteria", "AB070938.1", 1, 6_497), "Streptomyces avermitilis"
+    ),
+    Contig(
+        *("Y_pestis_plasmid", "other", "plasmid", "NC_005816.1", 1, 9_609),
+        "Yersinia pestis 91001, plasmid pPCP1",
+    ),
+    Contig(
+        *("chloroplast", "other", "plastid", "NC_000932.1", 51_001, 57_000),
+        "Arabidopsis thaliana chloroplast",
+    ),
+    Contig(
+        *("Arabidopsis", "other", "plant", "AC007323.5", 28_001, 34_000),
+        "Arabidopsis thaliana chromosome 1",
+    ),
+    Contig(
+        *("fruit_fly", "other", "invertebrate", "AL138972.1", 51_001, 57_000),
+        "Drosophila melanogaster",
+    ),
+    Contig(
+        *("roundworm", "other", "invertebrate", "Z11115.3", 13_001, 19_000),
+        "Caenorhabditis elegans",
+    ),
+    Contig(
+        *("human", "other", "vertebrate", "U01317.1", 24_001, 30_000),
+        "Homo sapiens, beta globin region",
+    ),
+    Contig(
+        *("frog", "other", "vertebrate", "U23808.2", 1, 8_914), "Xenopus laevis, rhodopsin gene"
+    ),
+)
+
+
+def write_demo_sample(fasta: Path, truth: Path, contigs: Path) -> None:
+    """Write the sample to `fasta`, and what each record is to `truth` (id, label, group).
+
+    `contigs` is a FASTA file that starts with the pieces, in the order of `CONTIGS` and under
+    their ids; a demo sample does, so the sample can be made again from itself.
 
     Raises:
-        InputError: the first record is not a sequence of the genome's length.
+        InputError: a record is not the piece of that name and length.
     """
-    genome = _first_sequence(lambda_fasta)
-    if len(genome) != GENOME_LENGTH or set(genome) - set(_BASES):
+    pieces = _first_sequences(contigs)
+    records = []
+    for contig, (name, letters) in zip(CONTIGS, pieces, strict=False):
+        length = contig.last - contig.first + 1
+        if (name, len(letters)) != (contig.id, length):
+            raise InputError(
+                f"{contigs}: record {name!r} has {len(letters)} bases where {contig.id} with "
+                f"{length} is wanted; give the pieces that demo/sample.py lists"
+            )
+        records.append((contig, contig.header, letters))
+    if len(records) < len(CONTIGS):
         raise InputError(
-            f"{lambda_fasta}: its first record is not {GENOME_ID}, which has {GENOME_LENGTH} "
-            "bases, all of them A, C, G or T; give phage lambda's genome"
+            f"{contigs}: holds {len(records)} of {len(CONTIGS)} pieces; give all that "
+            "demo/sample.py lists"
         )
     rng = random.Random(_SEED)
-    records = [(GENOME_HEADER, genome, "virus")]
-    for i in range(1, _N_READS + 1):
-        header, read = _simulated_read(rng, genome)
-        records.append((f"lambda_read_{i:03d} {header}", read, "virus"))
-    for i in range(1, _N_READS + 1):
-        read = "".join(_pick(rng, _BASES) for _ in range(_READ_LENGTH))
-        records.append((f"decoy_read_{i:03d} simulated, random bases", read, "other"))
-    for i, (length, gc) in enumerate(_CONTIGS, 1):
-        contig = _simulated_contig(rng, length, gc)
-        header = f"decoy_contig_{i} simulated, codon and Markov model, GC {gc:.0%}"
-        records.append((header, contig, "other"))
-
+    for contig, _, letters in records[: len(CONTIGS)]:
+        for number in range(1, _READS_OF_A_CONTIG[contig.label] + 1):
+            place, read = _simulated_read(rng, letters)
+            header = f"{contig.id}_read_{number} simulated from {contig.id}:{place}"
+            records.append((contig, header, read))
     with atomic_path(fasta) as temporary:
-        temporary.write_text("".join(_fasta(header, letters) for header, letters, _ in records))
-    lines = [f"{header.split()[0]}\t{kind}\n" for header, _, kind in records]
+        temporary.write_text("".join(_as_fasta(header, letters) for _, header, letters in records))
+    lines = [
+        f"{header.split()[0]}\t{contig.label}\t{contig.group}\n" for contig, header, _ in records
+    ]
     with atomic_path(truth) as temporary:
-        temporary.write_text("record\tclass\n" + "".join(lines))
+        temporary.write_text("id\tlabel\tgroup\n" + "".join(lines))
 
 
-def _simulated_read(rng: random.Random, genome: str) -> tuple[str, str]:
-    start = int(rng.random() * (len(genome) - _READ_LENGTH + 1))
-    read = genome[start : start + _READ_LENGTH]
+# Built on random() alone, the one method whose stream Python keeps from version to version.
+def _simulated_read(rng: random.Random, letters: str) -> tuple[str, str]:
+    start = int(rng.random() * (len(letters) - READ_LENGTH + 1))
+    read = letters[start : start + READ_LENGTH]
     strand = "+" if rng.random() < 0.5 else "-"
     if strand == "-":
         read = read.translate(_COMPLEMENT)[::-1]
-    letters = [
+    with_errors = [
         _pick(rng, _BASES.replace(base, "")) if rng.random() < _ERROR_RATE else base
         for base in read
     ]
-    where = f"simulated from {GENOME_ID}:{start + 1}-{start + _READ_LENGTH}({strand})"
-    return where, "".join(letters)
+    return f"{start + 1}-{start + READ_LENGTH}({strand})", "".join(with_errors)
 
 
-def _simulated_contig(rng: random.Random, length: int, gc: float) -> str:
-    base_weight = {base: gc / 2 if base in "GC" else (1 - gc) / 2 for base in _BASES}
-    codons = ["".join(codon) for codon in product(_BASES, repeat=3)]
-    codons = [codon for codon in codons if codon not in _STOPS]
-    # A codon's usage is its bases' times a bias of the imaginary genome, here and per context.
-    usage = [
-        (0.3 + rng.random()) * math.prod(base_weight[base] for base in codon) for codon in codons
-    ]
-    contexts = {
-        a + b: [(0.5 + rng.random()) * base_weight[base] for base in _BASES]
-        for a, b in product(_BASES, repeat=2)
-    }
-    contig = ""
-    while len(contig) < length:
-        spacer = "".join(_pick(rng, _BASES) for _ in range(2))
-        for _ in range(60 + int(rng.random() * 120)):
-            spacer += _weighted(rng, _BASES, contexts[spacer[-2:]])
-        gene = "ATG" + "".join(
-            _weighted(rng, codons, usage) for _ in range(80 + int(rng.random() * 250))
-        )
-        gene += "TAA"
-        contig += spacer + (gene if rng.random() < 0.5 else gene.translate(_COMPLEMENT)[::-1])
-    return contig[:length]
-
-
-# Built on random() alone, the one method whose stream Python keeps from version to version, and on
-# fsum(), which rounds alike in all of them; sum() does not.
 def _pick(rng: random.Random, items: str) -> str:
     return items[int(rng.random() * len(items))]
 
 
-def _weighted(rng: random.Random, items: Sequence[str], weights: Sequence[float]) -> str:
-    left = rng.random() * math.fsum(weights)
-    for item, weight in zip(items, weights, strict=True):
-        left -= weight
-        if left < 0:
-            return item
-    return items[-1]
+def _first_sequences(path: Path) -> list[tuple[str, str]]:
+    """Name and letters of the first records, as many as there are pieces."""
+    entries = path.read_text(encoding="ascii").split(">")[1 : len(CONTIGS) + 1]
+    parts = (entry.partition("\n") for entry in entries)
+    return [(header.split()[0], letters.replace("\n", "")) for header, _, letters in parts]
 
 
-def _first_sequence(path: Path) -> str:
-    lines: list[str] = []
-    with path.open(encoding="ascii") as handle:
-        for number, line in enumerate(handle):
-            if line.startswith(">"):
-                if number:
-                    break
-            else:
-                lines.append(line.strip())
-    return "".join(lines)
-
-
-def _fasta(header: str, letters: str) -> str:
+def _as_fasta(header: str, letters: str) -> str:
     lines = [letters[i : i + _LINE] for i in range(0, len(letters), _LINE)]
     return "\n".join([f">{header}", *lines]) + "\n"

@@ -23,6 +23,7 @@ from virnuc_assets.evaluation.evaluate import (
     with_no_call_as_other,
 )
 from virnuc_assets.evaluation.scored import Scored
+from virnuc_assets.mini.bundled import note_on
 from virnuc_assets.store.atomic import atomic_path, write_json
 
 JSON, TSV, PAGE = "metrics.json", "metrics.tsv", "evaluation.html"
@@ -114,7 +115,7 @@ def _page(evaluated: Evaluated, rows: pl.DataFrame, counts: dict[str, int]) -> s
     return environment.from_string(PAGE_TEMPLATE).render(
         title=evaluated.title,
         model=evaluated.model,
-        untrained="untrained" in evaluated.model.lower(),
+        note=note_on(evaluated.model),
         version=__version__,
         chunk_length=evaluated.chunk_length,
         counts=counts,

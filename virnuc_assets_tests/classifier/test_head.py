@@ -150,7 +150,7 @@ def test_only_the_head_and_the_converter_need_torch() -> None:
     code = (
         "import sys\n"
         "from virnuc_assets.classifier import calls, head_files, predict, report, result_files\n"
-        "from virnuc_assets.demo import head, sample\n"
+        "from virnuc_assets.demo import compare, sample\n"
         "heavy = {'torch', 'matplotlib', 'dagster', 'transformers'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

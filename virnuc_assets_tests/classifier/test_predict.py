@@ -29,7 +29,7 @@ SAMPLE = [
     ("closed", 1, []),
     ("read", 1, ["1F1", "1F2", "1F3", "1R1", "1R2", "1R3"]),
 ]
-PROVENANCE = {"model": "demo (untrained)", "encoder.esm2": "tiny", "index_digest": "toy-index"}
+PROVENANCE = {"model": "untrained", "encoder.esm2": "tiny", "index_digest": "toy-index"}
 FILES = (
     "frames.parquet",
     "chunks.parquet",
@@ -96,7 +96,7 @@ def test_every_record_appears_once_and_in_input_order(
     assert records["id"].to_list() == ["contig", "closed", "read"]
     assert records["n_called_chunks"].to_list() == [5, 0, 1]
     assert records["status"].to_list() == ["called", "no_open_frame", "called"]
-    assert set(records["model"]) == {"demo (untrained)"}
+    assert set(records["model"]) == {"untrained"}
     chunks = pl.read_parquet(tmp_path / "out/chunks.parquet")
     assert chunks["name"].to_list() == [
         *(f"contig_chunk_{i}" for i in (1, 2, 9, 10, 12)),
@@ -141,10 +141,10 @@ def test_every_file_says_which_model_made_it(run: Callable[..., Any], tmp_path: 
     run(tmp_path / "out")
     for name in ("frames", "chunks", "records"):
         metadata = pq.read_schema(tmp_path / f"out/{name}.parquet").metadata
-        assert metadata[b"virnuc.model"] == b"demo (untrained)"
+        assert metadata[b"virnuc.model"] == b"untrained"
         assert metadata[b"virnuc.encoder.esm2"] == b"tiny"
     manifest = json.loads((tmp_path / "out/results.json").read_text())
-    assert manifest["model"] == "demo (untrained)"
+    assert manifest["model"] == "untrained"
     assert manifest["provenance"] == PROVENANCE
     assert manifest["head"]["name"] == "toy"
     assert manifest["counts"]["n_frames"] == 12

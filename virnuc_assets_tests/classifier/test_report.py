@@ -66,7 +66,7 @@ def results(
     tmp_path: Path,
 ) -> Callable[..., Path]:
     def make(
-        sample: Any = SAMPLE, model: str = "demo (untrained)", set_aside: tuple[int, ...] = ()
+        sample: Any = SAMPLE, model: str = "untrained", set_aside: tuple[int, ...] = ()
     ) -> Path:
         dna, protein = make_rows(sum(len(opened) for _, _, opened in sample))
         rows = replace(dna, set_aside=np.array(set_aside, np.int64)), protein
@@ -114,15 +114,14 @@ def test_the_page_lists_every_viral_record_and_its_numbers(
     assert "index_digest toy-index" in page.text
 
 
-def test_an_untrained_model_is_announced_in_large_letters(
+def test_the_page_names_the_model_and_says_what_the_bundled_one_is(
     results: Callable[..., Path], tmp_path: Path
 ) -> None:
-    page = report(results(), tmp_path)
-    assert "Untrained model: these calls mean nothing." in page.text
-    assert "model: demo (untrained)" in page.text
     page = report(results(model="lab <head> 3"), tmp_path)
-    assert "Untrained" not in page.text
-    assert "model: lab <head> 3" in page.text
+    assert "model: lab <head> 3 " in page.text
+    assert "bundled" not in page.text
+    page = report(results(model="virnuc-mini-1"), tmp_path)
+    assert "model: virnuc-mini-1 : a small bundled model, not VirNucPro's; see docs/" in page.text
 
 
 def test_what_was_set_aside_is_told(results: Callable[..., Path], tmp_path: Path) -> None:
@@ -174,7 +173,7 @@ def test_the_same_results_give_the_same_page(results: Callable[..., Path], tmp_p
     first = write_report(folder, tmp_path / "a", "x")
     second = write_report(folder, tmp_path / "b", "x")
     assert first.path.read_bytes() == second.path.read_bytes()
-    assert first.model == "demo (untrained)"
+    assert first.model == "untrained"
 
 
 def test_incomplete_results_are_named(results: Callable[..., Path], tmp_path: Path) -> None:

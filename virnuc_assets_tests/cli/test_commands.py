@@ -11,13 +11,9 @@ from random import Random
 import pyarrow.ipc
 import pytest
 
-from virnuc_assets.settings import DEMO_DATA
+from virnuc_assets_tests import untrained
+from virnuc_assets_tests.cli.process import NO_MODELS
 
-DEMO_MODELS = {
-    "VIRNUC_ESM2": str(DEMO_DATA / "models" / "esm2"),
-    "VIRNUC_DNABERT_S": str(DEMO_DATA / "models" / "dnabert_s"),
-    "VIRNUC_HEAD": str(DEMO_DATA / "heads" / "demo"),
-}
 WHOLE_GZIP = gzip.compress(">a\n{}\n".format("".join(Random(0).choices("ACGT", k=3000))).encode())
 
 BROKEN = {
@@ -126,10 +122,13 @@ def test_a_missing_input_does_not_touch_the_output(refused, dna, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"VIRNUC_ESM2": "esm2.pt"}, "VIRNUC_ESM2 set, but not VIRNUC_DNABERT_S, VIRNUC_HEAD"),
-        (DEMO_MODELS | {"VIRNUC_HEAD": "lab"}, "lab: no such head; use a head's folder or one"),
-        (DEMO_MODELS | {"VIRNUC_ESM2": "gone/x.pt"}, "gone/x.pt: no such weights file or folder"),
-        (DEMO_MODELS | {"VIRNUC_DNABERT_S": "nope"}, "nope: is neither a file nor a known model"),
+        (
+            NO_MODELS | {"VIRNUC_ESM2": "esm2.pt"},
+            "VIRNUC_ESM2 set, but not VIRNUC_DNABERT_S, VIRNUC_HEAD",
+        ),
+        ({"VIRNUC_HEAD": "lab"}, "lab: no such head; use a head's folder or one"),
+        ({"VIRNUC_ESM2": "gone/x.pt"}, "gone/x.pt: no such weights file or folder"),
+        ({"VIRNUC_DNABERT_S": "nope"}, "nope: is neither a file nor a known model"),
         ({"VIRNUC_DTYPE": "half"}, "VIRNUC_DTYPE=half: is not a data type"),
         ({"VIRNUC_CHUNK_LENGTH": "long"}, "'--chunk-length' (env var: 'VIRNUC_CHUNK_LENGTH')"),
         ({"VIRNUC_GPUS": "a,b"}, "=a,b: 'a' is no device; use auto, cpu, cuda, or physical GPU"),
@@ -143,11 +142,11 @@ def test_an_unusable_setting_is_one_sentence(settings, sentence, refused, dna):
 def test_a_head_for_other_chunks_is_refused_before_anything_is_made(refused, dna, tmp_path):
     head = tmp_path / "head300"
     head.mkdir()
-    for file in (DEMO_DATA / "heads" / "demo").iterdir():
+    for file in (untrained.folder() / "head").iterdir():
         (head / file.name).write_bytes(file.read_bytes())
     card = json.loads((head / "head.json").read_text())
     (head / "head.json").write_text(json.dumps({**card, "chunk_length": 300}))
-    said = refused("predict", "dna.fa", "-o", "out", **DEMO_MODELS | {"VIRNUC_HEAD": str(head)})
+    said = refused("predict", "dna.fa", "-o", "out", VIRNUC_HEAD=str(head))
     assert "was trained on chunks of 300 bases and these are of 500; set the chunk length" in said
     assert not (tmp_path / "out").exists()
 
@@ -203,11 +202,11 @@ def test_models_list_names_public_and_configured_models(virnuc, tmp_path):
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
     assert rows["esm2_t6_8M_UR50D"] == ["6", "320", "yes"]
     assert rows["esm2_t36_3B_UR50D"] == ["36", "2560", "no"]
-    assert rows["esm2"][:2] == rows["dnabert-s"][:2] == ["demo", "(untrained)"]
+    assert rows["esm2"][:1] == rows["dnabert-s"][:1] == ["untrained"]
 
 
 def test_doctor_fails_on_a_problem_and_says_what_to_do(virnuc, dna):
-    settings = DEMO_MODELS | {"VIRNUC_ESM2": "esm2_t36_3B_UR50D", "VIRNUC_STORE": str(dna / "x")}
+    settings = {"VIRNUC_ESM2": "esm2_t36_3B_UR50D", "VIRNUC_STORE": str(dna / "x")}
     done = virnuc("doctor", **settings, HF_HUB_CACHE="none", TORCH_HOME="none")
     assert done.returncode == 1
     assert done.stderr == ""
@@ -215,8 +214,17 @@ def test_doctor_fails_on_a_problem_and_says_what_to_do(virnuc, dna):
     assert "problem" in rows["esm2"]
     assert "virnuc models download esm2_t36_3B_UR50D" in rows["esm2"]
     assert "problem" in rows["store"]
-    assert "demo (untrained): scores mean nothing" in rows["dnabert-s"]
+    assert "ok" in rows["dnabert-s"]
     assert "DAGSTER_HOME is not set" in rows["Dagster"]
+
+
+def test_doctor_says_what_the_bundled_model_is(virnuc):
+    done = virnuc("doctor", **NO_MODELS)
+    assert done.returncode == 0
+    rows = {line.split()[0]: line for line in done.stdout.splitlines()}
+    for encoder in ("esm2", "dnabert-s"):
+        assert "virnuc-mini-1: a small bundled model, not VirNucPro's" in rows[encoder]
+    assert "virnuc-mini-1" in rows["head"]
 
 
 def test_a_head_that_does_not_state_its_chunk_length_is_asked_for_it(refused, original):

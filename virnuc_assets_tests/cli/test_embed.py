@@ -15,8 +15,8 @@ import torch
 from virnuc_assets import __version__, embed_fasta
 from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
 from virnuc_assets.runner.job import Encoding
-from virnuc_assets.settings import DEMO_DATA
 from virnuc_assets.store.embeddings import Counts, Identity, Origin, shard_path, write_embeddings
+from virnuc_assets_tests import untrained
 from virnuc_assets_tests.cli.process import COMMAND, environment
 
 TOLERANCE = 1e-5
@@ -152,7 +152,7 @@ def test_two_calls_on_one_output_take_turns(tmp_path):
     said = {name: call.communicate()[0] for name, call in calls.items()}
     assert [call.returncode for call in calls.values()] == [0, 0], said
     assert "is writing to this folder; waiting for it" in "".join(said.values())
-    encoder = load_encoder(EncoderSettings("esm2", str(DEMO_DATA / "models" / "esm2")))
+    encoder = load_encoder(EncoderSettings("esm2", str(untrained.folder() / "esm2")))
     with h5py.File(tmp_path / "x.h5") as file:
         ids = file["sequence_ids"].asstr()[:].tolist()
         owner = ids[0][0]
@@ -182,6 +182,7 @@ INTERRUPTED_WHILE_IT_WRITES = """
 import io, os, signal, sys
 from virnuc_assets import cli
 from virnuc_assets.store import hdf5
+from virnuc_assets_tests import untrained
 
 class File(io.FileIO):
     writes = 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from virnuc_assets.settings import DEMO_DATA
+from virnuc_assets.demo.sample import FASTA, TRUTH
 from virnuc_assets.store.atomic import read_json
 from virnuc_assets_tests.cli.conftest import Virnuc
 
@@ -20,15 +20,15 @@ MADE = ("metrics.json", "metrics.tsv", "evaluation.html")
 
 def demo_records() -> dict[str, str]:
     """The bundled sample's short records and the first of its long ones, and one without a call."""
-    parts = (DEMO_DATA / "demo.fa").read_text().split(">")[1:]
+    parts = FASTA.read_text().split(">")[1:]
     records = {part.split()[0]: "".join(part.split("\n")[1:]) for part in parts}
     short = [name for name, sequence in records.items() if len(sequence) < 1000][::4]
     return {name: records[name] for name in [next(iter(records)), *short]} | {"closed": CLOSED}
 
 
 def demo_labels() -> dict[str, str]:
-    with (DEMO_DATA / "demo.truth.tsv").open(newline="") as handle:
-        known = {row["record"]: row["class"] for row in csv.DictReader(handle, delimiter="\t")}
+    with TRUTH.open(newline="") as handle:
+        known = {row["id"]: row["label"] for row in csv.DictReader(handle, delimiter="\t")}
     return {name: known.get(name, "other") for name in demo_records()}
 
 

@@ -17,10 +17,10 @@ import pytest
 from virnuc_assets import embed_fasta, inspection
 from virnuc_assets.classifier.head import load_head
 from virnuc_assets.classifier.predict import classify
+from virnuc_assets.demo.sample import FASTA
 from virnuc_assets.inspection import Inspected, inspect
 from virnuc_assets.runner.job import Encoding
 from virnuc_assets.sequences.index import build_index
-from virnuc_assets.settings import DEMO_DATA
 from virnuc_assets.store.embeddings import (
     Counts,
     Identity,
@@ -34,9 +34,10 @@ from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.samples import register
 from virnuc_assets.store.sharded import ShardedEmbeddings
 from virnuc_assets.store.view import renew_view
+from virnuc_assets_tests import untrained
 
-HEAD = DEMO_DATA / "heads" / "demo"
-ORIGIN = Origin("demo (untrained)", "w" * 64, "CPU", "sdpa", "plain", 64, "truncate")
+HEAD = untrained.folder() / "head"
+ORIGIN = Origin("untrained", "w" * 64, "CPU", "sdpa", "plain", 64, "truncate")
 N_SHARDS = 2
 KINDS = {
     "samples/demo/sample.json": "sample",
@@ -101,14 +102,14 @@ def made(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("store")
     layout = Layout(root)
     shutil.copytree(HEAD, layout.heads / "demo")
-    shutil.copyfile(DEMO_DATA / "demo.fa", root / "demo.fa")
+    shutil.copyfile(FASTA, root / "demo.fa")
     register(layout, "demo", root / "demo.fa")
     index = layout.index("demo")
     manifest = build_index(root / "demo.fa", index, 500, tool_version="0")
     digest = manifest.index_digest
     dna = embed(layout, "dnabert-s", digest, manifest.unique_nucleotides, 48)
     protein = embed(layout, "esm2", digest, manifest.unique_proteins, 64)
-    provenance = {"model": "demo (untrained)", "index_digest": digest}
+    provenance = {"model": "untrained", "index_digest": digest}
     classify(index, dna, protein, load_head(HEAD), layout.predictions("demo"), provenance)
     (root / "p.fa").write_text(">a\nMKV\n>b\nMKVL\n>again\nMKV\n")
     job = embed_fasta.plan(root / "p.fa", root / "out.h5", Encoding("esm2", "weights.pt"))
@@ -146,7 +147,7 @@ def test_what_is_said_is_what_is_there(made) -> None:
     assert table["sha256"] == index["proteins_sha256"]
     assert table["index_digest"] == index["index_digest"]
     shard = inspect(made / "samples/demo/embeddings/esm2/shard-01-of-02.h5", deep=False).facts
-    assert (shard["dim"], shard["set_aside"], shard["model"]) == (64, 1, "demo (untrained)")
+    assert (shard["dim"], shard["set_aside"], shard["model"]) == (64, 1, "untrained")
     view = inspect(made / "samples/demo/embeddings/esm2", deep=False).facts
     assert view["rows"] == index["unique_proteins"]
     assert shard["checksum"] == view["checksums"][1]

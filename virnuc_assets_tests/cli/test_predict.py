@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import os
 import re
 import signal
@@ -18,12 +19,12 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from virnuc_assets.settings import DEMO_DATA
+from virnuc_assets.demo.sample import FASTA
 from virnuc_assets.store.atomic import read_json
 from virnuc_assets.store.digests import sha256_file
-from virnuc_assets_tests.cli.process import COMMAND, environment
+from virnuc_assets_tests.cli.process import COMMAND, NO_MODELS, environment
 
-UNTRAINED = "demo (untrained)"
+UNTRAINED = "untrained"
 CLOSED = ">closed\nTAACTAACTAACTAACTAACTTAGTTAGTTAGTTAGTTAG\n"
 RESULTS = {
     "chunks.parquet",
@@ -51,8 +52,8 @@ class Called:
 def called(tmp_path_factory, run_virnuc) -> Called:
     """One call on two good files and a broken one."""
     folder = tmp_path_factory.mktemp("predict")
-    (folder / "demo.fa").write_bytes((DEMO_DATA / "demo.fa").read_bytes())
-    reads = (DEMO_DATA / "demo.fa").read_text().split(">")[-11:]
+    (folder / "demo.fa").write_bytes(FASTA.read_bytes())
+    reads = FASTA.read_text().split(">")[-11:]
     (folder / "reads.fa").write_text("".join(f">{read}" for read in reads) + CLOSED)
     (folder / "broken.fa").write_text(">a\nACGT\n>p\nMKVLF\n")
     done = run_virnuc(*arguments("demo.fa", "reads.fa", "broken.fa"), cwd=folder)
@@ -148,6 +149,23 @@ def test_a_second_call_does_nothing_again(called, run_virnuc):
     assert contents(called.out / "predictions" / "demo") == predictions
     assert done.stderr.count(" 8 of 8 blocks done before") == 2
     assert not (called.out / "failed.tsv").exists()
+
+
+def test_with_no_model_set_the_bundled_one_calls_and_everything_names_it(virnuc, tmp_path):
+    records = {part.split()[0]: part for part in FASTA.read_text().split(">")[1:]}
+    (tmp_path / "few.fa").write_text(f">{records['flu_HA']}>{records['Streptomyces']}")
+    done = virnuc(*arguments("few.fa"), **NO_MODELS)
+    assert done.returncode == 0, done.stderr
+    note = "a small bundled model, not VirNucPro's; see docs/mini_model.md for its accuracy"
+    assert f"\nmodel: virnuc-mini-1: {note}\n" in done.stdout
+    results = tmp_path / "out" / "predictions" / "few"
+    manifest = read_json(results / "results.json")
+    assert manifest["model"] == "virnuc-mini-1"
+    assert pq.read_schema(results / "records.parquet").metadata[b"virnuc.model"] == b"virnuc-mini-1"
+    report = html.unescape((tmp_path / "out/reports/few/report.html").read_text())
+    assert f"model: <strong>virnuc-mini-1</strong>: {note}</div>" in report
+    scores = dict(pl.read_parquet(results / "records.parquet").select("id", "score").iter_rows())
+    assert scores["flu_HA"] > scores["Streptomyces"]
 
 
 class Run:

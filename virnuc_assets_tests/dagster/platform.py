@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from virnuc_assets.store.layout import Layout
+from virnuc_assets_tests import untrained
 
 DAGSTER = Path(sys.executable).with_name("dagster")
 VIRNUC = Path(sys.executable).with_name("virnuc")
@@ -44,6 +45,7 @@ class Platform:
         self.layout = Layout(home / "data")
         self.environ = {
             **{k: v for k, v in os.environ.items() if not k.startswith("VIRNUC_")},
+            **untrained.settings(),
             "DAGSTER_HOME": str(home),
             "VIRNUC_SHARDS": "2",
         }

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -41,23 +42,23 @@ def test_a_sample_goes_from_fasta_to_report(deployment):
     }
     shards = metadata(embedded, "esm2_embeddings")
     assert set(shards) == SHARD_KEYS
-    assert all(about["model"] == "demo (untrained)" for about in shards.values())
+    assert all(about["model"] == "untrained" for about in shards.values())
     assert all(
         {"rows", "tokens", "packing_efficiency", "device", "attention", "weights_digest"}
         <= set(about)
         for about in shards.values()
     )
     calls = metadata(predicted, "predictions")["s"]
-    assert calls["model"] == "demo (untrained)"
+    assert calls["model"] == "untrained"
     assert (calls["records"], calls["records_without_open_frame"]) == (3, 1)
     report = metadata(predicted, "sample_report")["s"]
-    assert report["model"] == "demo (untrained)"
+    assert report["model"] == "untrained"
     assert report["scores"].startswith("![virus scores](data:image/png;base64,")
 
     records = pl.read_parquet(deployment.layout.predictions("s") / "records.parquet")
     assert records["id"].to_list() == ["first", "second", "closed"]
     assert records["status"].to_list() == ["called", "called", "no_open_frame"]
-    assert records["model"].unique().to_list() == ["demo (untrained)"]
+    assert records["model"].unique().to_list() == ["untrained"]
     assert (deployment.layout.report("s") / "report.html").exists()
 
 
@@ -92,7 +93,7 @@ def test_a_sequence_that_cannot_be_embedded_is_set_aside_and_counted(deployment)
     deployment.index("s")
     index = deployment.layout.index("s")
     table = index / "proteins.arrow"
-    sequences = SequenceTable(table).take(range(len(SequenceTable(table))))
+    sequences = SequenceTable(table).take(np.arange(len(SequenceTable(table))))
     sequences[1] = ""
     write_sequence_table(table, [pa.array(sequences, pa.large_string())])
     manifest = json.loads((index / "manifest.json").read_text())
@@ -138,7 +139,7 @@ def test_a_damaged_shard_fails_its_check_when_it_is_looked_at(deployment, asset)
         ({"chunk_length": 300}, "is cut into chunks of 500, and the settings say 300"),
         (
             {"esm2": "other"},
-            "its esm2 embeddings were made with demo (untrained), and the settings",
+            "its esm2 embeddings were made with untrained, and the settings",
         ),
     ],
     ids=["chunk length", "weights"],

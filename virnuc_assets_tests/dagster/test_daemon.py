@@ -10,7 +10,7 @@ from random import Random
 import polars as pl
 import pytest
 
-from virnuc_assets.settings import DEMO_DATA
+from virnuc_assets.demo import sample
 from virnuc_assets.store.embeddings import shard_path
 from virnuc_assets_tests.dagster.deployment import FASTA, RANGE_END, RANGE_START
 from virnuc_assets_tests.dagster.platform import DAGSTER, VIRNUC, Platform
@@ -53,11 +53,10 @@ query($partitions: [String!]) {
 
 
 def two_thousand_records():
-    """1 980 reads of 150 bases and 20 contigs of 2 000, from the demo sample's genome."""
-    (genome,) = (
+    """1 980 reads of 150 bases and 20 contigs of 2 000, from the demo sample's sequences."""
+    genome = "".join(
         record.split("\n", 1)[1].replace("\n", "")
-        for record in (DEMO_DATA / "demo.fa").read_text().split(">")
-        if record.startswith("NC_001416.1 ")
+        for record in sample.FASTA.read_text().split(">")[1:]
     )
     random = Random(2000)
     lengths = [150] * 1980 + [2000] * 20

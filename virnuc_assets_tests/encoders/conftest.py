@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from virnuc_assets.demo.models import MODELS
 from virnuc_assets.encoders.encoder import Encoder, EncoderSettings, load_encoder
+from virnuc_assets_tests import untrained
 
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 
@@ -156,7 +156,7 @@ def write_dnabert_s(folder: Path, config: dict, state: dict[str, Tensor]) -> Pat
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
     torch.save(state, folder / "pytorch_model.bin")
-    shutil.copy(MODELS / "dnabert_s" / "tokenizer.json", folder)
+    shutil.copy(untrained.folder() / "dnabert_s" / "tokenizer.json", folder)
     return folder
 
 
@@ -186,11 +186,11 @@ def wide_models(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def demo_encoder() -> Callable[..., Encoder]:
-    """A bundled encoder (`esm2` or `dnabert-s`) with the settings given."""
+def small_encoder() -> Callable[..., Encoder]:
+    """An untrained encoder (`esm2` or `dnabert-s`) with the settings given."""
 
     def load(encoder: str, **settings) -> Encoder:
-        folder = MODELS / encoder.replace("-", "_")
+        folder = untrained.folder() / encoder.replace("-", "_")
         return load_encoder(EncoderSettings(encoder, str(folder), **settings))
 
     return load

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from virnuc_assets.demo.models import MODELS
 from virnuc_assets.encoders.byte_pairs import load_tokeniser
+from virnuc_assets_tests import untrained
 
-FOLDER = MODELS / "dnabert_s"
+FOLDER = untrained.folder() / "dnabert_s"
 SETTINGS = json.loads((FOLDER / "tokenizer.json").read_text())
 
 

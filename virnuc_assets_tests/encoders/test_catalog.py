@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from virnuc_assets.demo.models import LABEL, MODELS
 from virnuc_assets.encoders import catalog
 from virnuc_assets.errors import WeightsError
+from virnuc_assets_tests import untrained
+
+MODELS = untrained.folder()
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +72,7 @@ def test_a_file_and_a_folder_are_what_they_are(fair_esm_file, esm_folder, dnaber
 
 @pytest.mark.parametrize(("encoder", "folder"), [("esm2", "esm2"), ("dnabert-s", "dnabert_s")])
 def test_a_folders_own_label_wins(encoder, folder):
-    assert catalog.resolve_weights(encoder, str(MODELS / folder)).label == LABEL
+    assert catalog.resolve_weights(encoder, str(MODELS / folder)).label == untrained.LABEL
 
 
 def test_a_name_is_found_where_virnuc_models_says(monkeypatch, tmp_path, fair_esm_file):
@@ -118,9 +120,17 @@ def test_a_name_that_is_nowhere_says_how_to_fetch_it():
         ("esm2", "DNABERT-S", "is a model for the encoder dnabert-s, not esm2"),
         ("dnabert-s", "esm2_t6_8M_UR50D", "is a model for the encoder esm2, not dnabert-s"),
         ("dnabert-s", str(MODELS / "esm2"), "describes a model for the encoder esm2"),
-        ("esm2", str(MODELS / "dnabert_s"), "describes a model for the encoder dnabert-s"),
+        (
+            "esm2",
+            str(MODELS / "dnabert_s"),
+            "describes a model for the encoder dnabert-s",
+        ),
         ("esm2", str(MODELS), r"config\.json: no such file"),
-        ("esm2", str(MODELS / "esm2" / "config.json"), "is no weights file for the encoder esm2"),
+        (
+            "esm2",
+            str(MODELS / "esm2" / "config.json"),
+            "is no weights file for the encoder esm2",
+        ),
     ],
 )
 def test_a_setting_that_means_no_weights_is_named(encoder, setting, message):

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from virnuc_assets.demo.models import MODELS
 from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
 from virnuc_assets.errors import WeightsError
+from virnuc_assets_tests import untrained
 
 PROTEINS = ["MKVLAAGIC", "M"]
 READS = ["ACGTTGCA" * 9, "A"]
@@ -192,7 +192,7 @@ def test_a_checkpoint_of_something_else_is_refused(content, tmp_path):
 
 
 def test_a_damaged_safetensors_file_is_refused(tmp_path):
-    folder = Path(shutil.copytree(MODELS / "esm2", tmp_path / "esm2"))
+    folder = Path(shutil.copytree(untrained.folder() / "esm2", tmp_path / "esm2"))
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WeightsError, match=r"model\.safetensors: is not a readable safetensors"):

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from virnuc_assets.demo.models import LABEL, MODELS
 from virnuc_assets.encoders.attention import BACKENDS
 from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
 from virnuc_assets.encoders.loading import full_pack
 from virnuc_assets.errors import BackendError, DeviceMemoryError, SequenceError
+from virnuc_assets_tests import untrained
 
 ENCODERS = {"esm2": "ACDEFGHIKLMNPQRSTVWY", "dnabert-s": "ACGT"}
 BUDGETS = [1024, 2048, 4096, 5000]
@@ -49,16 +49,16 @@ def test_the_encoders_import_with_torch_and_numpy_alone():
 
 
 @each_encoder
-def test_neighbours_order_and_budget_change_no_bit_of_a_sequence(name, demo_encoder, batch):
+def test_neighbours_order_and_budget_change_no_bit_of_a_sequence(name, small_encoder, batch):
     inputs = batch(name)
-    reference = demo_encoder(name, token_budget=4096).embed(inputs).values
+    reference = small_encoder(name, token_budget=4096).embed(inputs).values
     shuffled = np.random.default_rng(5).permutation(len(inputs))
     for budget in BUDGETS:
-        encoder = demo_encoder(name, token_budget=budget)
+        encoder = small_encoder(name, token_budget=budget)
         assert np.array_equal(encoder.embed(inputs).values, reference)
         again = encoder.embed([inputs[row] for row in shuffled]).values
         assert np.array_equal(again, reference[shuffled])
-    encoder = demo_encoder(name, token_budget=1024)
+    encoder = small_encoder(name, token_budget=1024)
     for row in (0, 1, 40, 79):
         assert np.array_equal(encoder.embed([inputs[row]]).values[0], reference[row])
 
@@ -76,37 +76,37 @@ def test_a_wider_model_keeps_its_bits_too(fair_esm_file, sequences, mixed_length
 
 
 @each_encoder
-def test_equal_sequences_are_equal_and_different_ones_differ(name, demo_encoder, sequences):
+def test_equal_sequences_are_equal_and_different_ones_differ(name, small_encoder, sequences):
     one, other = sequences([60, 60], alphabet=ENCODERS[name])
-    values = demo_encoder(name).embed([one, other, one]).values
+    values = small_encoder(name).embed([one, other, one]).values
     assert np.array_equal(values[0], values[2])
     assert np.abs(values[0] - values[1]).max() > 0.01
 
 
 @each_encoder
-def test_no_sequences_give_no_rows(name, demo_encoder):
-    embedded = demo_encoder(name).embed([])
+def test_no_sequences_give_no_rows(name, small_encoder):
+    embedded = small_encoder(name).embed([])
     assert embedded.values.shape == (0, {"esm2": 64, "dnabert-s": 48}[name])
     assert (embedded.tokens, embedded.slots) == (0, 0)
 
 
 @each_encoder
-def test_an_empty_sequence_is_named_by_its_row(name, demo_encoder):
+def test_an_empty_sequence_is_named_by_its_row(name, small_encoder):
     with pytest.raises(SequenceError, match="row 2 cannot be embedded: it has no letters"):
-        demo_encoder(name).embed(["ACGT", "AC", "", "A"])
+        small_encoder(name).embed(["ACGT", "AC", "", "A"])
 
 
-def test_truncating_embeds_the_first_1022_residues(demo_encoder, sequences):
+def test_truncating_embeds_the_first_1022_residues(small_encoder, sequences):
     (protein,) = sequences([1500])
-    embedded = demo_encoder("esm2").embed([protein, protein[:1022], protein[:1023]])
+    embedded = small_encoder("esm2").embed([protein, protein[:1022], protein[:1023]])
     assert np.array_equal(embedded.values[0], embedded.values[1])
     assert np.array_equal(embedded.values[2], embedded.values[1])
     assert (embedded.truncated, embedded.windowed) == (2, 0)
 
 
-def test_windowing_averages_windows_by_their_residues(demo_encoder, sequences):
+def test_windowing_averages_windows_by_their_residues(small_encoder, sequences):
     protein, short = sequences([2045, 30])
-    encoder = demo_encoder("esm2", long_sequences="window")
+    encoder = small_encoder("esm2", long_sequences="window")
 
     embedded = encoder.embed([protein, short])
 
@@ -119,18 +119,18 @@ def test_windowing_averages_windows_by_their_residues(demo_encoder, sequences):
     assert (embedded.truncated, embedded.windowed) == (0, 1)
 
 
-def test_dna_is_cut_to_512_tokens_with_its_special_tokens(demo_encoder, sequences):
+def test_dna_is_cut_to_512_tokens_with_its_special_tokens(small_encoder, sequences):
     (read,) = sequences([4000], alphabet="ACGT")
-    truncated = demo_encoder("dnabert-s").embed([read])
+    truncated = small_encoder("dnabert-s").embed([read])
     assert (truncated.tokens, truncated.truncated) == (512, 1)
-    windowed = demo_encoder("dnabert-s", long_sequences="window").embed([read])
+    windowed = small_encoder("dnabert-s", long_sequences="window").embed([read])
     assert (windowed.truncated, windowed.windowed) == (0, 1)
     assert windowed.tokens > 1024
 
 
 @each_encoder
-def test_counts_add_up(name, demo_encoder, batch):
-    embedded = demo_encoder(name, token_budget=1024).embed(batch(name))
+def test_counts_add_up(name, small_encoder, batch):
+    embedded = small_encoder(name, token_budget=1024).embed(batch(name))
     # Products by oneDNN need no padding.
     assert embedded.tokens == embedded.slots
     assert embedded.redone_in_float32 == 0
@@ -139,8 +139,8 @@ def test_counts_add_up(name, demo_encoder, batch):
 
 
 @each_encoder
-def test_batches_share_packs_and_change_no_bit(name, demo_encoder, batch):
-    encoder, inputs = demo_encoder(name, token_budget=1024), batch(name)
+def test_batches_share_packs_and_change_no_bit(name, small_encoder, batch):
+    encoder, inputs = small_encoder(name, token_budget=1024), batch(name)
     model = Recording(encoder._loaded.model)
     encoder._loaded = dataclasses.replace(encoder._loaded, model=model)
     whole = encoder.embed(inputs)
@@ -156,8 +156,8 @@ def test_batches_share_packs_and_change_no_bit(name, demo_encoder, batch):
     assert all(part.tokens <= part.slots for part in parts)
 
 
-def test_what_is_under_way_is_finished_while_the_next_batch_is_not_ready(demo_encoder, sequences):
-    encoder = demo_encoder("esm2")
+def test_what_is_under_way_is_finished_while_the_next_batch_is_not_ready(small_encoder, sequences):
+    encoder = small_encoder("esm2")
     done: list[int] = []
 
     def batches():
@@ -173,14 +173,14 @@ def test_what_is_under_way_is_finished_while_the_next_batch_is_not_ready(demo_en
     assert len(embedded) == 2
 
 
-def test_a_bad_sequence_in_a_shared_pack_spares_the_batch_before(demo_with, sequences):
+def test_a_bad_sequence_in_a_shared_pack_spares_the_batch_before(small_with, sequences):
     from virnuc_assets.encoders import alphabet
 
     def spoil(embedding: torch.Tensor) -> torch.Tensor:
         embedding[alphabet.TOKENS.index("W")] = torch.inf
         return embedding
 
-    folder = demo_with("embeddings.word_embeddings.weight", spoil)
+    folder = small_with("embeddings.word_embeddings.weight", spoil)
     encoder = load_encoder(EncoderSettings("esm2", folder))
     batches = [sequences([40], alphabet="ACDEFG"), ["ACDEFG", "ACWCA"], ["ACD"]]
     results = encoder.compute(encoder.prepare(batch) for batch in batches)
@@ -191,8 +191,8 @@ def test_a_bad_sequence_in_a_shared_pack_spares_the_batch_before(demo_with, sequ
 
 
 @each_encoder
-def test_flops_are_those_of_the_sequences_whatever_the_packs(name, demo_encoder, batch):
-    encoder, inputs = demo_encoder(name, token_budget=1024), batch(name)
+def test_flops_are_those_of_the_sequences_whatever_the_packs(name, small_encoder, batch):
+    encoder, inputs = small_encoder(name, token_budget=1024), batch(name)
     together = encoder.embed(inputs).flops
     assert together == pytest.approx(
         sum(encoder.embed([one]).flops for one in inputs[:40]) + encoder.embed(inputs[40:]).flops
@@ -200,19 +200,19 @@ def test_flops_are_those_of_the_sequences_whatever_the_packs(name, demo_encoder,
 
 
 @each_encoder
-def test_half_precision_stays_close_to_float32(name, demo_encoder, batch):
+def test_half_precision_stays_close_to_float32(name, small_encoder, batch):
     inputs = batch(name)[:20]
-    full = demo_encoder(name, token_budget=1024).embed(inputs).values
+    full = small_encoder(name, token_budget=1024).embed(inputs).values
     for dtype, cosine in (("float16", 0.99999), ("bfloat16", 0.999)):
-        half = demo_encoder(name, dtype=dtype, token_budget=1024).embed(inputs).values
+        half = small_encoder(name, dtype=dtype, token_budget=1024).embed(inputs).values
         assert half.dtype == np.float32
         assert cosines(half, full).min() > cosine
 
 
 @pytest.fixture
-def demo_with(tmp_path):
-    """A copy of the demo ESM-2; each call changes one more of its tensors."""
-    source = MODELS / "esm2"
+def small_with(tmp_path):
+    """A copy of the untrained ESM-2; each call changes one more of its tensors."""
+    source = untrained.folder() / "esm2"
     tensors = load_file(source / "model.safetensors")
 
     def write(name: str, change) -> str:
@@ -225,11 +225,11 @@ def demo_with(tmp_path):
 
 
 def test_a_pack_that_overflows_float16_is_redone_in_float32_and_counted(
-    demo_with, sequences, caplog
+    small_with, sequences, caplog
 ):
     # The residual stream passes 65 504 in the second layer; the final norm takes the offset off.
-    demo_with("encoder.layer.0.output.dense.bias", lambda bias: torch.full_like(bias, 4e4))
-    folder = demo_with("encoder.layer.1.output.dense.bias", lambda b: torch.full_like(b, 4e4))
+    small_with("encoder.layer.0.output.dense.bias", lambda bias: torch.full_like(bias, 4e4))
+    folder = small_with("encoder.layer.1.output.dense.bias", lambda b: torch.full_like(b, 4e4))
     proteins = sequences([50, 60, 1000, 900])
     settings = EncoderSettings("esm2", folder, token_budget=1024)
     full = load_encoder(settings).embed(proteins)
@@ -241,7 +241,7 @@ def test_a_pack_that_overflows_float16_is_redone_in_float32_and_counted(
     assert np.array_equal(half.values, full.values)
 
 
-def test_a_neighbour_that_overflows_changes_no_bit_of_the_others(demo_with, sequences):
+def test_a_neighbour_that_overflows_changes_no_bit_of_the_others(small_with, sequences):
     from virnuc_assets.encoders import alphabet
 
     tryptophan = alphabet.TOKENS.index("W")
@@ -251,7 +251,7 @@ def test_a_neighbour_that_overflows_changes_no_bit_of_the_others(demo_with, sequ
         embedding[tryptophan] *= 1e6
         return embedding
 
-    folder = demo_with("embeddings.word_embeddings.weight", enlarge)
+    folder = small_with("embeddings.word_embeddings.weight", enlarge)
     encoder = load_encoder(EncoderSettings("esm2", folder, dtype="float16", token_budget=1024))
     proteins = sequences([40, 50, 60], alphabet="ACDEFG")
     alone = encoder.embed(proteins)
@@ -274,14 +274,14 @@ class Recording:
         return self.model.means(pack)
 
 
-def test_only_what_overflowed_is_computed_again_in_packs_of_one_shape(demo_with, sequences):
+def test_only_what_overflowed_is_computed_again_in_packs_of_one_shape(small_with, sequences):
     from virnuc_assets.encoders import alphabet
 
     def enlarge(embedding: torch.Tensor) -> torch.Tensor:
         embedding[alphabet.TOKENS.index("W")] *= 1e6
         return embedding
 
-    folder = demo_with("embeddings.word_embeddings.weight", enlarge)
+    folder = small_with("embeddings.word_embeddings.weight", enlarge)
     settings = EncoderSettings("esm2", folder, dtype="float16", token_budget=4096)
     encoder = load_encoder(settings)
     in_float32 = Recording(encoder._loaded.in_float32())
@@ -299,11 +299,11 @@ def test_only_what_overflowed_is_computed_again_in_packs_of_one_shape(demo_with,
     assert np.array_equal(embedded.values[[5, 20]], full[[5, 20]])
 
 
-def test_a_full_memory_while_computing_names_the_device_the_budget_and_the_remedy(demo_encoder):
+def test_a_full_memory_while_computing_names_the_device_the_budget_and_the_remedy(small_encoder):
     def full(*_: object) -> torch.Tensor:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
-    encoder = demo_encoder("esm2")
+    encoder = small_encoder("esm2")
     model = dataclasses.replace(encoder._loaded.model, forward=full)
     encoder._loaded = dataclasses.replace(encoder._loaded, model=model)
     with pytest.raises(
@@ -312,11 +312,11 @@ def test_a_full_memory_while_computing_names_the_device_the_budget_and_the_remed
         encoder.embed(["ACDE"])
 
 
-def test_other_errors_of_the_device_keep_their_trace(demo_encoder):
+def test_other_errors_of_the_device_keep_their_trace(small_encoder):
     def broken(*_: object) -> torch.Tensor:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    encoder = demo_encoder("esm2")
+    encoder = small_encoder("esm2")
     model = dataclasses.replace(encoder._loaded.model, forward=broken)
     encoder._loaded = dataclasses.replace(encoder._loaded, model=model)
     with pytest.raises(RuntimeError, match="illegal memory access"):
@@ -324,8 +324,8 @@ def test_other_errors_of_the_device_keep_their_trace(demo_encoder):
 
 
 @pytest.mark.parametrize("budget", [1024, 1056, 4096])
-def test_the_pack_that_memory_is_tried_with_is_full_of_longest_sequences(budget, demo_encoder):
-    loaded = demo_encoder("esm2")._loaded
+def test_the_pack_that_memory_is_tried_with_is_full_of_longest_sequences(budget, small_encoder):
+    loaded = small_encoder("esm2")._loaded
     pack = full_pack(loaded.config, loaded.frame, budget, 1024)
     assert pack.real_tokens == len(pack.tokens) == budget
     assert pack.max_seqlen == 1024
@@ -333,7 +333,7 @@ def test_the_pack_that_memory_is_tried_with_is_full_of_longest_sequences(budget,
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_a_sequence_that_is_not_finite_in_float32_is_named_by_its_row(dtype, demo_with, sequences):
+def test_a_sequence_that_is_not_finite_in_float32_is_named_by_its_row(dtype, small_with, sequences):
     from virnuc_assets.encoders import alphabet
 
     tryptophan = alphabet.TOKENS.index("W")
@@ -342,16 +342,16 @@ def test_a_sequence_that_is_not_finite_in_float32_is_named_by_its_row(dtype, dem
         embedding[tryptophan] = float("inf")
         return embedding
 
-    folder = demo_with("embeddings.word_embeddings.weight", poison)
+    folder = small_with("embeddings.word_embeddings.weight", poison)
     encoder = load_encoder(EncoderSettings("esm2", folder, dtype=dtype))
     proteins = sequences([40, 50, 60], alphabet="ACDEFG")
     with pytest.raises(SequenceError, match=r"row 1 cannot .* is not finite"):
         encoder.embed([proteins[0], proteins[1] + "W", proteins[2]])
 
 
-def test_an_encoder_describes_itself(demo_encoder):
-    description = demo_encoder("esm2", dtype="bfloat16", long_sequences="window").description
-    assert description.label == LABEL
+def test_an_encoder_describes_itself(small_encoder):
+    description = small_encoder("esm2", dtype="bfloat16", long_sequences="window").description
+    assert description.label == untrained.LABEL
     assert (description.dim, description.device) == (64, "CPU")
     assert description.attention.startswith("sdpa (auto")
     assert description.engine == "plain (attention is sdpa), products by oneDNN"
@@ -361,12 +361,12 @@ def test_an_encoder_describes_itself(demo_encoder):
 
 
 def test_products_by_pytorch_on_the_cpu_are_recorded_with_the_reason(
-    demo_encoder, sequences, monkeypatch
+    small_encoder, sequences, monkeypatch
 ):
     proteins = sequences([30, 200])
-    expected = demo_encoder("esm2").embed(proteins).values
+    expected = small_encoder("esm2").embed(proteins).values
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    encoder = demo_encoder("esm2")
+    encoder = small_encoder("esm2")
     reason = "products by PyTorch (this build of PyTorch has no oneDNN)"
     assert encoder.description.engine == f"plain (attention is sdpa), {reason}"
     np.testing.assert_allclose(encoder.embed(proteins).values, expected, atol=2e-6, rtol=0)
@@ -384,9 +384,9 @@ def test_products_by_pytorch_on_the_cpu_are_recorded_with_the_reason(
         ({"token_budget": 1000}, "token_budget=1000: .* use 1024 or more for esm2"),
     ],
 )
-def test_settings_that_cannot_serve_are_named(settings, message, demo_encoder):
+def test_settings_that_cannot_serve_are_named(settings, message, small_encoder):
     with pytest.raises(BackendError, match=message):
-        demo_encoder("esm2", **settings)
+        small_encoder("esm2", **settings)
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -14,9 +14,9 @@ from virnuc_assets.encoders.catalog import MAX_TOKENS
 from virnuc_assets.runner.events import Event
 from virnuc_assets.runner.job import Encoding, Job
 from virnuc_assets.runner.telemetry import RECORD_FILE
-from virnuc_assets.settings import DEMO_DATA
 from virnuc_assets.store.digests import sha256_file
 from virnuc_assets.store.sequence_table import write_sequence_table
+from virnuc_assets_tests import untrained
 from virnuc_assets_tests.faults.processes import Run
 
 SHARDS = 3
@@ -24,7 +24,7 @@ BLOCKS_OF_A_SHARD = 12
 
 
 def make_job(folder: Path, encoder: str, sequences: int, seed: int) -> Job:
-    """A job over random sequences of mixed lengths for a demo encoder; tables go to `folder`."""
+    """A job over random sequences of mixed lengths for an untrained encoder; tables in `folder`."""
     letters = np.array(list("ACGT" if encoder == "dnabert-s" else "ACDEFGHIKLMNPQRSTVWY"))
     longest = 600 if encoder == "dnabert-s" else 300
     generator = np.random.default_rng(seed)
@@ -33,7 +33,7 @@ def make_job(folder: Path, encoder: str, sequences: int, seed: int) -> Job:
     if not table.exists():
         texts = ["".join(generator.choice(letters, length)) for length in lengths]
         write_sequence_table(table, [pa.array(texts, pa.large_string())])
-    model = DEMO_DATA / "models" / encoder.replace("-", "_")
+    model = untrained.folder() / encoder.replace("-", "_")
     encoding = Encoding(
         encoder,
         str(model),

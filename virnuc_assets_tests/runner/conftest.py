@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 
 from virnuc_assets.runner.job import Encoding, Job
-from virnuc_assets.settings import DEMO_DATA
 from virnuc_assets.store.digests import sha256_file
 from virnuc_assets.store.sequence_table import write_sequence_table
+from virnuc_assets_tests import untrained
 
 RESIDUES = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
 
@@ -39,8 +39,8 @@ def two_gpus(tmp_path, monkeypatch):
 
 @pytest.fixture
 def make_job(tmp_path):
-    """Build a job over `n` random proteins, the last `empty` of them without letters, with the demo
-    ESM-2 on the CPU."""
+    """Build a job over `n` random proteins, the last `empty` of them without letters, with the
+    untrained ESM-2 on the CPU."""
 
     def make(n=60, longest=40, n_shards=2, output="out", empty=0, **changes):
         table = tmp_path / f"proteins-{n}-{longest}-{empty}.arrow"
@@ -48,7 +48,7 @@ def make_job(tmp_path):
             sequences = proteins(n, longest)[: n - empty] + [""] * empty
             write_sequence_table(table, [pa.array(sequences, pa.large_string())])
         encoding = Encoding(
-            "esm2", str(DEMO_DATA / "models" / "esm2"), token_budget=1024, devices=("cpu",)
+            "esm2", str(untrained.folder() / "esm2"), token_budget=1024, devices=("cpu",)
         )
         job = Job(
             encoding=encoding,

@@ -13,7 +13,7 @@ from virnuc_assets.runner.events import (
 )
 
 EVENTS = [
-    Started(10, 3, 4, 1, ("cpu",), "demo (untrained)"),
+    Started(10, 3, 4, 1, ("cpu",), "untrained"),
     BlockDone(0, 1, 10, 100, 0.5, "2"),
     ShardDone(3, "x/shard-03-of-08.h5", True, {"tokens": 1}),
     Progress(5, 10, 123.4, None),

@@ -62,7 +62,7 @@ def test_every_row_is_embedded_as_the_encoder_alone_would(make_job):
     assert np.array_equal(stored.take(rows), alone)
     assert leftovers(job) == set()
     metadata = of_kind(events, ShardDone)[0].metadata
-    assert metadata["model"] == "demo (untrained)"
+    assert metadata["model"] == "untrained"
     assert metadata["rows"] == 30
     assert 0 < metadata["packing_efficiency"] <= 1
     assert metadata["tokens_per_second"] > 0

@@ -1,27 +1,32 @@
-"""Two tiny untrained encoders in the real formats, made from a fixed seed.
+"""Two tiny untrained encoders and a head in the real formats, made from fixed seeds.
 
 They are ESM-2 and DNABERT-S in everything but size and training: what they embed is a function of
-the sequence and means nothing. The files in `data/models` are this module's output.
+the sequence and means nothing. Tests, the faults harness and benchmarks run on them because they
+cost no time. A process that asks for them first makes them in a temporary folder; processes that it
+starts find them there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import random
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from virnuc_assets.classifier.head_files import HeadCard, save_head
 from virnuc_assets.store.atomic import atomic_path, write_json
+from virnuc_assets.training.tokeniser import write_tokeniser
 
-LABEL = "demo (untrained)"
-MODELS = Path(__file__).parent / "data" / "models"
-"""The bundled models: folders `esm2` and `dnabert_s`."""
+LABEL = "untrained"
+FOLDER_VARIABLE = "UNTRAINED_MODELS"
+"""Where a process that started this one has made them."""
 
 _SEED = 20_240
-_SPECIAL_TOKENS = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
 _DNA_VOCABULARY = 160
-
 _ESM2: dict[str, Any] = {
     "architectures": ["EsmModel"],
     "model_type": "esm",
@@ -53,30 +58,71 @@ _DNABERT_S: dict[str, Any] = {
     "layer_norm_eps": 1e-12,
     "pad_token_id": 3,
 }
+HEAD_CARD = HeadCard(
+    name=LABEL,
+    label=LABEL,
+    dna_dim=48,
+    protein_dim=64,
+    hidden_dim=32,
+    notes="Random weights from a fixed seed; its calls mean nothing.",
+)
+# Wide enough that scores spread over (0, 1) instead of gathering at one half.
+_SPREAD = {"hidden_layer.weight": 0.4, "output_layer.weight": 0.8}
 
 
-def write_demo_models(directory: Path) -> None:
-    """Write the folders `esm2` and `dnabert_s` to `directory`, the same on every machine."""
+@cache
+def folder() -> Path:
+    """The folder of the models: `esm2`, `dnabert_s` and `head`."""
+    if made := os.environ.get(FOLDER_VARIABLE):
+        return Path(made)
+    path = Path(_temporary().name)
+    write_models(path)
+    os.environ[FOLDER_VARIABLE] = str(path)
+    return path
+
+
+def settings() -> dict[str, str]:
+    """The environment variables that choose the models."""
+    return {
+        "VIRNUC_ESM2": str(folder() / "esm2"),
+        "VIRNUC_DNABERT_S": str(folder() / "dnabert_s"),
+        "VIRNUC_HEAD": str(folder() / "head"),
+    }
+
+
+def write_models(directory: Path) -> None:
+    """Write `esm2`, `dnabert_s` and `head` to `directory`, the same on every machine."""
     _write_folder(directory / "esm2", _ESM2, _esm2_weights(np.random.PCG64(_SEED)))
     _write_folder(
         directory / "dnabert_s", _DNABERT_S, _dnabert_s_weights(np.random.PCG64(_SEED + 1))
     )
-    _write_tokeniser(directory / "dnabert_s" / "tokenizer.json", np.random.PCG64(_SEED + 2))
+    bits = np.random.PCG64(_SEED + 2)
+    texts = (
+        "".join("ACGT"[base & 3] for base in bits.random_raw(300).tolist()) for _ in range(300)
+    )
+    write_tokeniser(directory / "dnabert_s" / "tokenizer.json", texts, _DNA_VOCABULARY)
+    save_head(directory / "head", HEAD_CARD, _head_weights())
 
 
-def _write_folder(folder: Path, config: dict[str, Any], weights: dict[str, np.ndarray]) -> None:
+@cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    # Held until the process ends, which removes the folder.
+    return tempfile.TemporaryDirectory(prefix="virnuc-untrained-")
+
+
+def _write_folder(directory: Path, config: dict[str, Any], weights: dict[str, np.ndarray]) -> None:
     from safetensors.numpy import save_file
 
-    write_json(folder / "config.json", config)
-    write_json(folder / "virnuc.json", {"label": LABEL})
-    with atomic_path(folder / "model.safetensors") as temporary:
-        # Half precision, like published checkpoints, keeps the files small.
+    write_json(directory / "config.json", config)
+    write_json(directory / "virnuc.json", {"label": LABEL})
+    with atomic_path(directory / "model.safetensors") as temporary:
+        # Half precision, like published checkpoints.
         save_file({name: w.astype(np.float16) for name, w in weights.items()}, temporary)
 
 
 def _esm2_weights(bits: np.random.PCG64) -> dict[str, np.ndarray]:
     d, f = _ESM2["hidden_size"], _ESM2["intermediate_size"]
-    weights = {"embeddings.word_embeddings.weight": _embedding(bits, _ESM2["vocab_size"], d)}
+    weights = {"embeddings.word_embeddings.weight": _uniform(bits, _ESM2["vocab_size"], d)}
     for number in range(_ESM2["num_hidden_layers"]):
         layer = f"encoder.layer.{number}"
         for name in ("query", "key", "value"):
@@ -92,8 +138,8 @@ def _esm2_weights(bits: np.random.PCG64) -> dict[str, np.ndarray]:
 def _dnabert_s_weights(bits: np.random.PCG64) -> dict[str, np.ndarray]:
     d, f = _DNABERT_S["hidden_size"], _DNABERT_S["intermediate_size"]
     weights = {
-        "embeddings.word_embeddings.weight": _embedding(bits, _DNABERT_S["vocab_size"], d),
-        "embeddings.token_type_embeddings.weight": _embedding(bits, 2, d),
+        "embeddings.word_embeddings.weight": _uniform(bits, _DNABERT_S["vocab_size"], d),
+        "embeddings.token_type_embeddings.weight": _uniform(bits, 2, d),
         **_norm("embeddings.LayerNorm", d),
     }
     for number in range(_DNABERT_S["num_hidden_layers"]):
@@ -108,8 +154,23 @@ def _dnabert_s_weights(bits: np.random.PCG64) -> dict[str, np.ndarray]:
     return weights
 
 
-def _embedding(bits: np.random.PCG64, rows: int, dim: int) -> np.ndarray:
-    return _uniform(bits, rows, dim)
+def _head_weights() -> dict[str, np.ndarray]:
+    # Python keeps the stream of random() for a seed from version to version; NumPy does not
+    # promise it for a Generator.
+    rng = random.Random(_SEED)
+    weights: dict[str, np.ndarray] = {}
+    for name, shape in HEAD_CARD.shapes().items():
+        spread = _SPREAD.get(name, 0.1)
+        values = [spread * (2 * rng.random() - 1) for _ in range(int(np.prod(shape)))]
+        weights[name] = np.array(values, np.float32).reshape(shape)
+    for name in ("bn1.weight", "bn1.running_var"):
+        weights[name] += np.float32(1)
+    # Half of the hidden units speak for each class, so that neither wins by the draw.
+    output = np.abs(weights["output_layer.weight"])
+    output[0, ::2] *= -1
+    output[1, 1::2] *= -1
+    weights["output_layer.weight"] = output
+    return weights
 
 
 def _linear(bits: np.random.PCG64, name: str, rows: int, columns: int) -> dict[str, np.ndarray]:
@@ -131,31 +192,3 @@ def _uniform(bits: np.random.PCG64, *shape: int) -> np.ndarray:
 
 def _norm(name: str, dim: int) -> dict[str, np.ndarray]:
     return {f"{name}.weight": np.ones(dim), f"{name}.bias": np.zeros(dim)}
-
-
-def _write_tokeniser(path: Path, bits: np.random.PCG64) -> None:
-    texts = (
-        "".join("ACGT"[base & 3] for base in bits.random_raw(300).tolist()) for _ in range(300)
-    )
-    write_tokeniser(path, texts, _DNA_VOCABULARY)
-
-
-def write_tokeniser(path: Path, texts: Iterable[str], vocabulary: int) -> None:
-    """A byte-pair tokeniser like DNABERT-2's and DNABERT-S's, trained on `texts` of DNA."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-
-    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=_SPECIAL_TOKENS,
-        initial_alphabet=list("ACGTN"),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
-    )
-    with atomic_path(path) as temporary:
-        temporary.write_text(tokenizer.to_str(pretty=True) + "\n", encoding="utf-8")
