@@ -1,8 +1,8 @@
 """The mini model on genera it never saw, beside simple models of composition on the same frames.
 
 Takes the split `test` of a labelled data set: whole records in a random order until every genus of
-bacteria and archaea, and plant RNA viruses, have enough bases, and all of the other groups. They go
-through what `virnuc evaluate` runs, in chunks of 500 and of 300 bases. Models of composition,
+bacteria and archaea, and plant RNA viruses, have enough bases, and all of the other groups. They
+go through what `virnuc evaluate` runs, in chunks of 500 and of 300 bases. Models of composition,
 fitted to the other splits, score the same frames, and one rule makes records of frames for all (see
 `composition_baselines.py`). Nothing is chosen by the test split.
 
@@ -41,11 +41,13 @@ from composition_baselines import fit_baselines, score_with_baselines
 from esm2_cpu import processor
 from leak_control import shared_words, shuffled_labels
 
+from virnuc_assets.classifier import result_files
 from virnuc_assets.evaluation.evaluate import LEFT_OUT, measure_levels
 from virnuc_assets.evaluation.mask import read_mask
 from virnuc_assets.evaluation.scored import Scored, read_scored
 from virnuc_assets.predict_fasta import predict_files
 from virnuc_assets.settings import Settings, from_environment
+from virnuc_assets.store.atomic import read_json
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.training.corpus import Corpus, read_corpus, write_corpus
 from virnuc_assets.training.genomes import read_genomes
@@ -53,13 +55,13 @@ from virnuc_assets.training.validation import KINDS
 
 ROOT = Path(__file__).parents[1]
 MANIFEST, RECORDS, MASK = "manifest.tsv", "records.tsv.gz", "phage_like_regions.tsv"
-LENGTHS = (500, 300)
 MINI = "virnuc-mini-1"
 ENOUGH_BASES = {"bacteria": 50_000, "archaea": 200_000, "plant-rna-virus": 1_000_000}
 """Of a group's genus, or of the group where genera are not told."""
 READS, READ_LENGTH = 10_000, 150
 KIND_COLUMNS = ("phage", "RNA virus", "eukaryotic DNA virus")
 SEED = 1
+PLAIN, MASKED = "all", "masked"
 
 
 def main() -> None:
@@ -78,7 +80,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="what later calls go on from")
     parser.add_argument("--corpus", type=Path, help="of `python -m virnuc_assets.training corpus`")
     parser.add_argument("--stages", nargs="+", choices=list(stages), default=list(stages))
-    parser.add_argument("--share", type=float, default=1.0, help="of the test records, for a trial")
+    parser.add_argument("--lengths", nargs="+", type=int, default=[500, 300], help="of chunks")
+    parser.add_argument("--share", type=float, default=1.0, help="of each group's test records")
     parser.add_argument("--frames", type=int, default=70_000, help="that baselines are fitted on")
     parser.add_argument("--shuffles", type=int, default=2000)
     parser.add_argument("--output", type=Path, required=True)
@@ -134,22 +137,22 @@ def write_records(fasta: Path, data: Path, labels: pl.DataFrame) -> None:
 
 
 def call_records(options: argparse.Namespace) -> dict[str, Any]:
-    """Index, embed and call the test records in chunks of each length."""
-    seconds = {}
-    for length in LENGTHS:
-        began = time.monotonic()
+    """Index, embed and call the test records in chunks of each length; says by what."""
+    found: dict[str, Any] = {}
+    for length in options.lengths:
         settings = _settings(options, length)
         if predict_files([options.work / "test.fa"], settings):
             raise SystemExit(f"{settings.store}: not all was called; see what was said above")
-        seconds[length] = time.monotonic() - began
-    return {"seconds": seconds}
+        results = Layout(settings.store).predictions("test")
+        found[str(length)] = read_json(results / result_files.MANIFEST)
+    return found
 
 
 def make_baselines(options: argparse.Namespace) -> dict[str, Any]:
     """Fit the models of composition, and keep them."""
     corpus = _corpus(options)
     found: dict[str, Any] = {"frames": options.frames}
-    for length in LENGTHS:
+    for length in options.lengths:
         models = fit_baselines(corpus, length, options.frames)
         joblib.dump(models, options.work / f"baselines-{length}.joblib")
         found[str(length)] = {model.name: model.facts for model in models}
@@ -168,26 +171,27 @@ def measure_models(options: argparse.Namespace) -> dict[str, Any]:
     suspected = labels.filter(pl.col("id").is_in(known)).select(
         "id", start=pl.lit(0, pl.Int64), end="length"
     )
-    phage_like = pl.concat([suspected, read_mask(options.data / MASK)])
-    by_kind, by_group = [], []
-    left_out = {}
-    for length in LENGTHS:
+    left_out = {
+        PLAIN: suspected,
+        MASKED: pl.concat([suspected, read_mask(options.data / MASK)]),
+    }
+    by_kind, by_group, count = [], [], {}
+    for length in options.lengths:
         layout = Layout(_settings(options, length).store)
         results = {MINI: layout.predictions("test")}
         models = joblib.load(options.work / f"baselines-{length}.joblib")
         results |= score_with_baselines(models, layout.index("test"), results[MINI])
-        for (model, folder), masked in product(results.items(), (False, True)):
-            hidden = phage_like if masked else suspected
-            which = {"model": model, "chunk_length": length, "masked": masked}
+        for (model, folder), (name, hidden) in product(results.items(), left_out.items()):
+            which = {"model": model, "chunk_length": length, "measured": name}
             scored = read_scored(folder, kinds, hidden, length)
             by_kind += _rows(scored, which)
             by_group += _rows(read_scored(folder, labels, hidden, length), which)
-            name = f"{length}, with the mask of phage-like regions" if masked else str(length)
-            left_out[name] = {
-                "chunks": scored.n_masked_chunks,
-                "records": scored.n_masked_records,
+            count[f"{length}, {name}"] = {
+                "chunks_left_out": scored.n_masked_chunks,
+                "chunks": scored.n_chunks,
+                "records": len(scored.records),
             }
-    return {"left_out": left_out, "by_kind": by_kind, "by_group": by_group}
+    return {"measured": count, "by_kind": by_kind, "by_group": by_group}
 
 
 def _rows(scored: Scored, which: dict[str, Any]) -> list[dict[str, Any]]:
@@ -202,7 +206,7 @@ def _rows(scored: Scored, which: dict[str, Any]) -> list[dict[str, Any]]:
 
 def control_by_shuffling(options: argparse.Namespace) -> dict[str, Any]:
     """See `leak_control.shuffled_labels`."""
-    length = max(LENGTHS)
+    length = max(options.lengths)
     layout = Layout(_settings(options, length).store)
     labels = pl.read_csv(options.work / "labels.tsv", separator="\t")
     return shuffled_labels(
@@ -234,7 +238,7 @@ def measure_speed(options: argparse.Namespace) -> dict[str, Any]:
     seconds, after = time.monotonic() - began, os.times()
     if process.returncode:
         raise SystemExit(f"virnuc predict ended with {process.returncode}")
-    scored = read_scored(Layout(store).predictions("reads"), of_read, None, max(LENGTHS))
+    scored = read_scored(Layout(store).predictions("reads"), of_read, None, max(options.lengths))
     rows = measure_levels(scored).filter(pl.col("no_call") == LEFT_OUT, pl.col("label") == "all")
     return {
         "reads": READS,
@@ -297,16 +301,12 @@ def print_result(result: dict[str, Any]) -> None:
     """The tables that matter most, as far as their stages have run."""
     print(result["machine"])
     rows = result.get("metrics", {}).get("by_kind", [])
-    for level, length in (("frames", 500), ("frames", 300), ("records_3kb", 500)):
-        for masked in (False, True):
-            these = [
-                row
-                for row in rows
-                if (row["level"], row["chunk_length"], row["masked"]) == (level, length, masked)
-            ]
-            if these:
-                print(f"\n{level}, chunks of {length}{', masked' if masked else ''}")
-                _print_models(these)
+    lengths = dict.fromkeys(row["chunk_length"] for row in rows)
+    for level, length, measured in product(("frames", "records_3kb"), lengths, (PLAIN, MASKED)):
+        which = (level, length, measured)
+        if these := [x for x in rows if (x["level"], x["chunk_length"], x["measured"]) == which]:
+            print(f"\n{level}, chunks of {length}, {measured}")
+            _print_models(these)
     for name in ("shuffled", "overlap", "speed"):
         if name in result:
             short = {

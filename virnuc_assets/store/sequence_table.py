@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
@@ -116,9 +117,10 @@ class SequenceTable:
         lengths = pc.binary_length(self._sequences)
         return lengths.to_numpy().astype(np.int64, copy=False)
 
-    def take(self, rows: np.ndarray) -> list[str]:
-        """The sequences at `rows` (int64), in that order."""
-        if not len(rows):
+    def take(self, rows: npt.ArrayLike) -> list[str]:
+        """The sequences at `rows` (whole numbers, (n,)), in that order."""
+        rows = np.asarray(rows, np.int64)
+        if not rows.size:
             return []
         # From around them alone: Arrow copies all that it takes from.
         first = int(rows.min())

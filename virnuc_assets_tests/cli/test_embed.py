@@ -182,7 +182,6 @@ INTERRUPTED_WHILE_IT_WRITES = """
 import io, os, signal, sys
 from virnuc_assets import cli
 from virnuc_assets.store import hdf5
-from virnuc_assets_tests import untrained
 
 class File(io.FileIO):
     writes = 0
