@@ -7,7 +7,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 FUZZ_SECONDS ?= 1800
 FAULTS ?= 200
 
-.PHONY: demo test check fuzz faults ui clean
+.PHONY: demo test check fuzz faults platform ui clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/installed ## materialise the bundled sample through the assets and show its calls
@@ -31,6 +31,9 @@ fuzz: .venv/installed ## fuzz the front end; an input that fails is left as a te
 faults: .venv/installed ## end runs of a platform, and embedding runs in random ways; each must end as if nothing had happened
 	@$(BIN)/python -m pytest -q -m faults
 	@$(BIN)/python -m virnuc_assets_tests.faults.run --faults $(FAULTS) --log benchmarks/results/faults.log
+
+platform: .venv/installed ## the UI in a browser, a Postgres instance, a cohort, files that arrive while things are killed
+	@$(BIN)/python -m pytest -q -m platform
 
 ui: .venv/installed ## webserver and daemon on http://127.0.0.1:3000
 	@mkdir -p data
