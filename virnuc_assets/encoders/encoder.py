@@ -20,7 +20,7 @@ from virnuc_assets.encoders.agreement import (
 from virnuc_assets.encoders.arithmetic import flops
 from virnuc_assets.encoders.catalog import MAX_TOKENS, EncoderName, LongSequences
 from virnuc_assets.encoders.ceiling import gemm_ceiling
-from virnuc_assets.encoders.in_flight import Batch, Launched, launch, warm_up
+from virnuc_assets.encoders.in_flight import Batch, Launched, ResultMemory, launch, warm_up
 from virnuc_assets.encoders.loading import Loaded, choose_token_budget, load
 from virnuc_assets.encoders.pack_stream import PackStream, SharedPack
 from virnuc_assets.encoders.packing import SPECIAL_TOKENS, Items, cut_items, make_packs
@@ -117,6 +117,7 @@ class Encoder:
         self.description = description
         self._loaded = loaded
         self._settings = settings
+        self._memory = ResultMemory(description.dim)
 
     def embed(self, sequences: Sequence[str]) -> Embedded:
         """Embed `sequences`; each one's value depends on itself alone.
@@ -140,7 +141,11 @@ class Encoder:
             raise SequenceError(int(empty[0]), "it has no letters")
         limit = self._longest - SPECIAL_TOKENS
         items = cut_items(tokens, offsets, limit, self.description.long_sequences)
-        return Batch(items, self.description.dim)
+        return Batch(items, self._memory.take(len(items)))
+
+    def give_back(self, embedded: Embedded) -> None:
+        """Let the memory of `embedded` be used again; from any thread, once it is written."""
+        self._memory.give_back(embedded.values)
 
     def compute(
         self, batches: Iterable[Batch | None], landed: Callable[[], None] = lambda: None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,36 @@ from virnuc_assets.errors import SequenceError
 _WARMING_ITEMS = 200
 
 
+class ResultMemory:
+    """Memory for the means of batches, used again once they are written.
+
+    To write to memory for the first time takes as long as computing what is put there. Any thread
+    may take some and give it back.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self._dim = dim
+        self._free: deque[np.ndarray] = deque()
+
+    def take(self, rows: int) -> np.ndarray:
+        """An array (rows, dim), float32; what it holds is left from before."""
+        size = rows * self._dim
+        try:
+            memory = self._free.popleft()
+        except IndexError:
+            memory = np.empty(0, dtype=np.float32)
+        if len(memory) < size:
+            memory = np.empty(size, dtype=np.float32)
+            # Now, by whoever prepares a batch, not by the one the device waits for.
+            memory.fill(0)
+        return memory[:size].reshape(rows, self._dim)
+
+    def give_back(self, values: np.ndarray) -> None:
+        """Let `values`, which `take` gave or which replaced them, be overwritten."""
+        memory = values if values.base is None else values.base
+        self._free.append(memory.reshape(-1))
+
+
 class Batch:
     """A tokenised batch and what it came out as so far.
 
@@ -32,11 +63,9 @@ class Batch:
     `error`: what is wrong with one of its items.
     """
 
-    def __init__(self, items: Items, dim: int) -> None:
+    def __init__(self, items: Items, values: np.ndarray) -> None:
         self.items = items
-        self.values = np.empty((len(items), dim), dtype=np.float32)
-        # Written once, so that the system finds the memory now, not while the device waits.
-        self.values.fill(0)
+        self.values = values
         self.items_left = len(items)
         self.slots = 0
         self.redone = 0

@@ -146,7 +146,7 @@ def choose_token_budget(
         DeviceMemoryError: not even the smallest runs.
     """
     device = loaded.model.device
-    default = DEFAULT_BUDGET[device.type]
+    default = DEFAULT_BUDGET[device.type][settings.encoder]
     if settings.token_budget is not None:
         return settings.token_budget, "set"
     if device.type != "cuda":

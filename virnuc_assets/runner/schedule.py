@@ -195,13 +195,21 @@ def in_order(blocks: Iterable[Block], devices: int) -> list[Block]:
 
     Shard after shard, so that shards are finished all along; but the last shards, as many as keep
     all devices busy for a while, together and longest first, so that the last blocks of all are
-    short ones and the devices finish together.
+    short ones and the devices finish together. The shards before go up and down in length by
+    turns, up before these: a long block behind a short one could not be prepared in time.
     """
     by_shard: dict[int, list[Block]] = {}
-    for block in sorted(blocks, key=lambda b: (b.shard, -b.letters, b.block)):
+    for block in sorted(blocks, key=_longest_first):
         by_shard.setdefault(block.shard, []).append(block)
+    shards = [by_shard[shard] for shard in sorted(by_shard)]
     last: list[Block] = []
-    while by_shard and len(last) < _LAST_BLOCKS_OF_A_DEVICE * devices:
-        last += by_shard.popitem()[1]
-    last.sort(key=lambda b: (-b.letters, b.shard, b.block))
-    return [*chain.from_iterable(by_shard.values()), *last]
+    while shards and len(last) < _LAST_BLOCKS_OF_A_DEVICE * devices:
+        last += shards.pop()
+    last.sort(key=_longest_first)
+    for shard in shards[::-2]:
+        shard.reverse()
+    return [*chain.from_iterable(shards), *last]
+
+
+def _longest_first(block: Block) -> tuple[int, int, int]:
+    return -block.letters, block.shard, block.block

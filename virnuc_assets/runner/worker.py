@@ -69,6 +69,8 @@ def work(link: Link, device: str, job: Job, digests: Digests, log_level: int) ->
 
 
 def _embed(link: Link, torch_device: str, job: Job, digests: Digests) -> None:
+    import torch
+
     from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
 
     encoding = job.encoding
@@ -89,6 +91,10 @@ def _embed(link: Link, torch_device: str, job: Job, digests: Digests) -> None:
     # Again, in every worker: the index may have been renewed since the coordinator looked.
     table.verify(job.sequences_sha256)
     sys.setswitchinterval(_SWITCH_SECONDS)
+    if torch_device != CPU:
+        # What is left to the host are small copies. Torch would share one of 33 000 numbers out
+        # among threads on all cores, which the tokenisers of all workers keep busy.
+        torch.set_num_threads(1)
     # What is loaded stays: looking through it for garbage would halt every thread for 0.1 s.
     gc.freeze()
     link.send(Ready(encoder.description.dim))
@@ -128,6 +134,7 @@ def _embed_blocks(
             about.dim,
             [embedded.values],
         )
+        encoder.give_back(embedded)
         link.send(
             Finished(
                 block,

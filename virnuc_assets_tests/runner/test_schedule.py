@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from random import Random
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -237,6 +239,13 @@ def test_shards_are_done_one_after_another_and_the_last_ones_together_longest_fi
     last = ordered[40:]
     assert {block.shard for block in last} == {4, 5}
     assert [block.letters for block in last] == sorted((b.letters for b in last), reverse=True)
+
+
+@pytest.mark.parametrize("n_shards", [5, 6, 7])
+def test_a_block_is_never_much_longer_than_the_one_before_it(n_shards):
+    letters = [block.letters for block in in_order(shards_of(n_shards, 10), devices=3)]
+    steps = [after - before for before, after in pairwise(letters)]
+    assert max(steps) == 10
 
 
 @given(
