@@ -225,7 +225,7 @@ def measure_speed(options: argparse.Namespace) -> dict[str, Any]:
     reads = options.work / "reads.fa"
     of_read = write_reads(options.work / "test.fa", reads, labels)
     store = options.work / f"reads-{time.time_ns()}"
-    command = ["-c", "from virnuc_assets.cli import main; main()", "predict", str(reads)]
+    command = ["-c", "from virnuc_assets.cli.main import main; main()", "predict", str(reads)]
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
     load = os.getloadavg()[0]
     began, before = time.monotonic(), os.times()

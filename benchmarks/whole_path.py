@@ -31,7 +31,7 @@ from virnuc_assets.encoders.catalog import DNABERT_S_SHAPE, ESM2_SHAPES
 
 ROOT = Path(__file__).parents[1]
 DAGSTER = ("-m", "dagster", "asset", "materialize", "-m", "virnuc_assets.definitions")
-VIRNUC = ("-c", "from virnuc_assets.cli import main; main()")
+VIRNUC = ("-c", "from virnuc_assets.cli.main import main; main()")
 
 
 def main() -> None:

@@ -164,6 +164,11 @@ def plain(text: str) -> None:
     out.file.write(text + "\n")
 
 
+def yes(value: bool) -> str:
+    """A cell that says whether something is there."""
+    return "yes" if value else "no"
+
+
 def shown(fact: object) -> str:
     """A fact as a person reads it."""
     match fact:
@@ -189,25 +194,23 @@ def print_calls(predictions: Path, title: str, rows: int = 12) -> None:
     missing = int((records["status"] == "not_embedded").sum())
     unscored = pl.read_parquet(predictions / "frames.parquet", columns=["score_virus"])
     frames_missing = unscored["score_virus"].null_count()
-    top = records.sort(
-        "is_virus", "best_score", descending=True, nulls_last=True, maintain_order=True
-    )
+    top = records.sort("is_virus", "score", descending=True, nulls_last=True, maintain_order=True)
     table(
         f"{title}: {viral} of {len(records)} records viral, {closed} without an open frame"
         + (f", {missing} not embedded" if missing else ""),
-        ("record", "length", "call", "best P(virus)", "best chunk, frame", "viral chunks"),
+        ("record", "length", "call", "score", "best chunk, frame", "viral chunks"),
         (
             (
                 row["id"],
                 str(row["length"]),
                 _call(row["is_virus"], row["status"]),
-                "" if row["best_score"] is None else f"{row['best_score']:.4f}",
+                "" if row["score"] is None else f"{row['score']:.4f}",
                 _chunk_and_frame(row["id"], row["best_frame"]),
                 f"{row['n_viral_chunks']} of {row['n_called_chunks']}",
             )
             for row in top.head(rows).iter_rows(named=True)
         ),
-        right=("length", "best P(virus)", "viral chunks"),
+        right=("length", "score", "viral chunks"),
     )
     if len(records) > rows:
         result(f"… and {len(records) - rows} more records in {predictions / 'records.parquet'}")

@@ -180,7 +180,7 @@ def test_what_a_killed_call_left_of_its_output_is_removed(tmp_path):
 
 INTERRUPTED_WHILE_IT_WRITES = """
 import io, os, signal, sys
-from virnuc_assets import cli
+from virnuc_assets.cli.main import main
 from virnuc_assets.store import hdf5
 
 class File(io.FileIO):
@@ -195,7 +195,7 @@ class File(io.FileIO):
 
 hdf5.FileIO = File
 sys.argv = ["virnuc", "embed", "a.fa", "-o", "out.h5", "--encoder", "esm2"]
-cli.main()
+main()
 """
 
 

@@ -1,0 +1,5 @@
+"""`python -m virnuc_assets.cli`."""
+
+from virnuc_assets.cli.main import main
+
+main()
