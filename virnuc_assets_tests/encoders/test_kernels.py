@@ -121,7 +121,8 @@ def test_add_linear_float8(rows, width, draw):
     y = add_linear_float8_(stream.clone(), x, weight)
     product = (x.values.double() * x.scales) @ (weight.values.double() * weight.scales).t()
     # Hopper adds float8 products with about 14 bits, so that the error grows with their number.
-    tolerance = 0.1 * width / 512
+    # The worst of ten million sums was seen at 0.68 for a width of 2560.
+    tolerance = 0.15 * width / 512
     torch.testing.assert_close(y.double(), stream.double() + product, rtol=2e-3, atol=tolerance)
 
 
