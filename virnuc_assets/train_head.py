@@ -150,10 +150,9 @@ def make_head(
             curve=curve,
             provenance={**provenance, "head": head.digest},
         )
-        write_head_folder(folder, facts, scored, weights)
-        return NewHead(
-            folder, card, head.digest, facts.metrics, temperature, model_card(facts), provenance
-        )
+        text = model_card(facts)
+        write_head_folder(folder, facts, scored, weights, text)
+        return NewHead(folder, card, head.digest, facts.metrics, temperature, text, provenance)
 
 
 @dataclass(frozen=True)

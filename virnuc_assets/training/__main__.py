@@ -45,10 +45,9 @@ def mini(
     """Train both encoders and a head."""
     import torch
 
-    from virnuc_assets.training.batches import Tokens
     from virnuc_assets.training.mini import Recipe
     from virnuc_assets.training.mini_files import facts_of, save, write_dna_tokeniser
-    from virnuc_assets.training.mini_training import calibrate, train
+    from virnuc_assets.training.mini_training import train
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -59,8 +58,7 @@ def mini(
     # The tokeniser has run here already, so it would use one thread once processes are forked.
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     trained = train(known, tokeniser, recipe, device, workers)
-    temperature = calibrate(trained.model, Tokens(tokeniser), known)
-    save(output, trained, temperature, facts_of(known, recipe))
+    save(output, trained, facts_of(known, recipe))
 
 
 def main() -> None:

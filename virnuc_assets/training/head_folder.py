@@ -13,7 +13,7 @@ import polars as pl
 from virnuc_assets.classifier.head_files import CARD_FILE, save_head
 from virnuc_assets.store.atomic import atomic_path, write_json
 from virnuc_assets.training.labelled import Split
-from virnuc_assets.training.model_card import Facts, model_card
+from virnuc_assets.training.model_card import Facts
 
 METRICS_FILE = "metrics.json"
 CARD_TEXT_FILE = "model_card.md"
@@ -25,6 +25,7 @@ def write_head_folder(
     facts: Facts,
     scored: Mapping[Split, pl.DataFrame],
     weights: Mapping[str, np.ndarray],
+    text: str,
 ) -> None:
     """Write a head, its metrics, figures and model card to `folder`.
 
@@ -36,6 +37,7 @@ def write_head_folder(
         facts: what is known of the head.
         scored: what `score_part` gave of each part.
         weights: the head's tensors.
+        text: the model card, markdown.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -62,7 +64,7 @@ def write_head_folder(
         with atomic_path(folder / name) as temporary:
             temporary.write_bytes(base64.b64decode(uri.partition(",")[2]))
     with atomic_path(folder / CARD_TEXT_FILE) as temporary:
-        temporary.write_text(model_card(facts), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     save_head(folder, facts.card, weights)
 
 

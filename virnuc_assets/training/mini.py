@@ -18,10 +18,10 @@ from virnuc_assets.classifier.head import MLPHead
 from virnuc_assets.classifier.head_files import HeadCard
 from virnuc_assets.encoders.dnabert_s import DNABERTSConfig
 from virnuc_assets.encoders.esm2 import ESM2Config
+from virnuc_assets.mini.bundled import NAME
 from virnuc_assets.training.batches import Batch
 from virnuc_assets.training.encoders import new_dnabert_s, new_esm2
 
-NAME = "virnuc-mini-1"
 VOCABULARY = 1024
 DNA = DNABERTSConfig(layers=6, dim=192, heads=6, ffn_dim=384, vocabulary=VOCABULARY)
 PROTEIN = ESM2Config(layers=6, dim=192, heads=6, ffn_dim=768)

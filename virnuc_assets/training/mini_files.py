@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from virnuc_assets.classifier.head_files import save_head
+from virnuc_assets.mini.bundled import NAME
 from virnuc_assets.store.atomic import write_json
 from virnuc_assets.training.calibration import with_temperature
 from virnuc_assets.training.checkpoint_files import write_dnabert_s, write_esm2
 from virnuc_assets.training.corpus import Corpus
 from virnuc_assets.training.fragments import Draw
-from virnuc_assets.training.mini import NAME, SHARES, VOCABULARY, Recipe, head_card
+from virnuc_assets.training.mini import SHARES, VOCABULARY, Recipe, head_card
 from virnuc_assets.training.mini_training import Trained
 from virnuc_assets.training.tokeniser import write_tokeniser
 
@@ -34,13 +35,12 @@ def write_dna_tokeniser(folder: Path, corpus: Corpus, seed: int) -> None:
     write_tokeniser(folder / "tokenizer.json", fragments.nucleotides, VOCABULARY)
 
 
-def save(folder: Path, trained: Trained, temperature: float, facts: dict[str, Any]) -> None:
+def save(folder: Path, trained: Trained, facts: dict[str, Any]) -> None:
     """Write encoders and head below `folder`, as the engine reads them, and `training.json`.
 
     Args:
         folder: gets `models/esm2`, `models/dnabert_s` (that has its tokeniser) and `heads/NAME`.
-        trained: what is written.
-        temperature: goes into the head's output layer.
+        trained: what is written; its temperature goes into the head's output layer.
         facts: what `facts_of` gave.
 
     Raises:
@@ -52,11 +52,11 @@ def save(folder: Path, trained: Trained, temperature: float, facts: dict[str, An
     state = {name: tensor.cpu().numpy() for name, tensor in model.head.state_dict().items()}
     del state["bn1.num_batches_tracked"]
     notes = f"Trained with both encoders on {facts['genomes']} genomes; see the model card."
-    weights = with_temperature(state, temperature)
+    weights = with_temperature(state, trained.temperature)
     save_head(folder / "heads" / NAME, head_card(notes), weights)
     content = {
         **facts,
-        "temperature": temperature,
+        "temperature": trained.temperature,
         "best": trained.best,
         "looks": trained.looks,
         "torch": torch.__version__,

@@ -31,11 +31,12 @@ _SCORED_FRAMES = 1024
 class Trained:
     """What a training came to: the averaged model at its best look, on its device, and all looks.
 
-    A look has the step, the seconds so far, the last batch's loss and what `Validation.measure`
-    gave.
+    `temperature`: that by which frames of the validation genomes are scored most truly. A look has
+    the step, the seconds so far, the last batch's loss and what `Validation.measure` gave.
     """
 
     model: Mini
+    temperature: float
     best: dict[str, float]
     looks: list[dict[str, float]]
 
@@ -97,7 +98,8 @@ def train(
         elif step - best["step"] >= recipe.patience * recipe.look_every:
             break
     average.load_state_dict(kept)
-    return Trained(average, best, looks)
+    calibration = validation.calibration(lambda fragments: score(average, tokens, fragments))
+    return Trained(average, fit_temperature(*calibration), best, looks)
 
 
 @torch.inference_mode()
@@ -110,14 +112,6 @@ def score(model: Mini, tokens: Tokens, fragments: Fragments) -> np.ndarray:
         with _precision(device):
             parts.append(model(batch, _dtype(device))[0].cpu().numpy())
     return np.concatenate(parts)
-
-
-def calibrate(model: Mini, tokens: Tokens, corpus: Corpus) -> float:
-    """The temperature by which frames of the split `validation` are scored most truly."""
-    validation = Validation(corpus.chosen(corpus.split == "validation"))
-    return fit_temperature(
-        *validation.calibration(lambda fragments: score(model, tokens, fragments))
-    )
 
 
 @torch.no_grad()

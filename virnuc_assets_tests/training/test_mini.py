@@ -15,14 +15,15 @@ from virnuc_assets.encoders.encoder import load_encoder
 from virnuc_assets.encoders.esm2 import ESM2Config
 from virnuc_assets.encoders.settings import EncoderSettings
 from virnuc_assets.errors import InputError
+from virnuc_assets.mini.bundled import NAME
 from virnuc_assets.training import mini, mini_files, relatives, validation
 from virnuc_assets.training.__main__ import main
 from virnuc_assets.training.batches import Plan, Tokens, batches
 from virnuc_assets.training.corpus import write_corpus
 from virnuc_assets.training.fragments import Draw
-from virnuc_assets.training.mini import NAME, SHARES, VOCABULARY, Mini, Recipe, head_card
+from virnuc_assets.training.mini import SHARES, VOCABULARY, Mini, Recipe, head_card
 from virnuc_assets.training.mini_files import facts_of, save, write_dna_tokeniser
-from virnuc_assets.training.mini_training import calibrate, follow, score, train
+from virnuc_assets.training.mini_training import follow, score, train
 from virnuc_assets.training.validation import KINDS, Validation
 
 CPU = torch.device("cpu")
@@ -151,10 +152,9 @@ def test_validation_leaves_masked_stretches_out(small, make_corpus):
 def test_what_is_saved_scores_as_what_was_trained(corpus, tokeniser, tmp_path):
     """The folder's encoders and head, through the engine, and the module: a softmax apart."""
     recipe = replace(QUICK, most_steps=5)
-    trained = train(corpus, tokeniser, recipe, CPU, 0)
+    trained = replace(train(corpus, tokeniser, recipe, CPU, 0), temperature=2.5)
     tokens = Tokens(tokeniser)
-    assert calibrate(trained.model, tokens, corpus) > 0
-    save(tmp_path, trained, 2.5, facts_of(corpus, recipe))
+    save(tmp_path, trained, facts_of(corpus, recipe))
 
     fragments = Draw(corpus, SHARES, 160).exactly(np.random.default_rng(9), 40)
     means = [
@@ -181,7 +181,8 @@ def test_what_is_saved_scores_as_what_was_trained(corpus, tokeniser, tmp_path):
 def test_what_is_known_is_saved_beside(corpus, tokeniser, tmp_path):
     recipe = replace(QUICK, most_steps=2)
     trained = train(corpus, tokeniser, recipe, CPU, 0)
-    save(tmp_path, trained, 1.5, facts_of(corpus, recipe))
+    assert trained.temperature > 0
+    save(tmp_path, replace(trained, temperature=1.5), facts_of(corpus, recipe))
     known = json.loads((tmp_path / "training.json").read_text())
     assert known["name"] == NAME
     assert known["genomes"] == 12

@@ -7,6 +7,7 @@ import subprocess
 import polars as pl
 import pytest
 
+from virnuc_assets.inspection import inspect
 from virnuc_assets.store.digests import sha256_file
 from virnuc_assets_tests.cli.process import COMMAND, environment
 
@@ -78,6 +79,8 @@ def test_a_head_is_trained_listed_and_used_and_the_same_call_gives_the_same_head
     assert [point["share"] for point in metrics["learning_curve"]] == [0.1, 0.3, 1.0]
     assert metrics["masked_frames"] > 0
     assert metrics["provenance"]["table m.tsv"] == sha256_file(labelled[0])
+    inspected = inspect(folder / "metrics.json", deep=False)
+    assert (inspected.facts["name"], inspected.faults) == ("toy", ())
     for text in (metrics["provenance"]["head"], "untrained", f"{test['auroc']:.4f}"):
         assert text in card
     for name in ("training", "curves", "reliability", "learning_curve"):
