@@ -6,7 +6,8 @@ Simulates the files, then measures on each, with one core and with two:
     codons, strings. Timed on the plain file's first records only (its cost is linear), on one
     core, for packed files and two cores too. Twice: translating every frame to its end, and leaving
     a frame at its first stop (the columns with "early").
-(b) ours: `virnuc index` in this process after one warm-up on a small file, and the whole command.
+(b) ours: `virnuc index` in a process that has indexed a small file before, the same once more in
+    that process ("again": its memory is its own by then), and the whole command.
 (c) floor: reading the file through the decompressor and writing as many bytes as an index holds,
     synchronised to disk as an index is.
 
@@ -18,12 +19,15 @@ used itself, in all its threads. Needs the extra `bench`.
     python benchmarks/frontend.py --output benchmarks/results/frontend.json
     python benchmarks/frontend.py --scaling --output benchmarks/results/frontend-scaling.json
     python benchmarks/frontend.py --stages --output benchmarks/results/frontend-stages.json
+    python benchmarks/frontend.py --limits --output benchmarks/results/frontend-limits.json
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import mmap
 import os
 import platform
 import resource
@@ -34,6 +38,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +46,7 @@ import numpy as np
 BASES = np.frombuffer(b"ACGT", np.uint8)
 READ_LENGTH = 150
 LINE = 80
+SEQUENCE_TABLES = ("nucleotides.arrow", "proteins.arrow")
 PEER_RECORDS = {"reads": 20_000, "contigs": 3}
 
 
@@ -52,6 +58,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scaling", action="store_true", help="10 k to 6 M reads instead")
     parser.add_argument("--stages", action="store_true", help="where an index's time goes instead")
+    parser.add_argument("--limits", action="store_true", help="what any index takes instead")
     parser.add_argument("--folder", type=Path, help="where files and indexes go; default: /tmp")
     parser.add_argument("--output", type=Path, default=Path("frontend.json"))
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
@@ -60,8 +67,8 @@ def main() -> None:
         print(json.dumps(MEASURES[options.measure[0]](*options.measure[1:])))
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        table = scaling if options.scaling else stages if options.stages else compare
-        rows = table(options, Path(folder))
+        chosen = [table for table in (scaling, stages, limits) if getattr(options, table.__name__)]
+        rows = (chosen or [compare])[0](options, Path(folder))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     result = {"machine": machine(), "repeats": options.repeats, "rows": rows}
     options.output.write_text(json.dumps(result, indent=2) + "\n")
@@ -123,6 +130,8 @@ def row(path: Path, plain: Path, chunk_length: int, cores: int, repeats: int) ->
         "index_gb_per_s": text / ours["wall_s"] / 1e9,
         "index_over_peer": chunks / ours["wall_s"] * peer["whole_s"] / peer["chunks"],
         "index_over_early_peer": chunks / ours["wall_s"] * early["whole_s"] / peer["chunks"],
+        "again_s": ours["again_wall_s"],
+        "again_over_peer": chunks / ours["again_wall_s"] * peer["whole_s"] / peer["chunks"],
         "index_cpu_s": ours["cpu_s"],
         "index_over_peer_cpu": chunks / ours["cpu_s"] * peer["cpu_s"] / peer["chunks"],
         "index_over_early_peer_cpu": chunks / ours["cpu_s"] * early["cpu_s"] / peer["chunks"],
@@ -147,6 +156,52 @@ def stages(options: argparse.Namespace, folder: Path) -> list[dict[str, object]]
     return rows
 
 
+def limits(options: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """What an index of reads cannot do without, on one core, each by a program of its own."""
+    path, tables = folder / "reads.fa", folder / "tables"
+    simulate(path, options.reads, READ_LENGTH)
+    grown = int(measure(1, "index", str(path), "300", str(tables), "keep")["grown"])
+    hashed = sum((tables / name).stat().st_size for name in SEQUENCE_TABLES)
+    peer, ours, read, hashing, touching, touching_all, writing = in_turn(
+        options.repeats,
+        (1, "peer", path, 300, PEER_RECORDS["reads"], ""),
+        (1, "index", path, 300, folder / "index"),
+        (1, "reading", path),
+        (1, "hashing", path.stat().st_size + hashed),
+        (1, "touching", hashed),
+        (1, "touching", grown),
+        (1, "writing", tables, folder / "out"),
+    )
+    parts = {
+        "read the file": read,
+        "hash it and the sequence tables": hashing,
+        "touch memory for the sequences": touching,
+        "write the tables": writing,
+    }
+    sums = {key: sum(part[key] for part in parts.values()) for key in read}
+    again = {"wall_s": ours["again_wall_s"], "cpu_s": ours["again_cpu_s"]}
+    found = {
+        **parts,
+        "all of these": sums,
+        "touch as much memory as an index does": touching_all,
+        "index": ours,
+        "index again": again,
+    }
+    rows: list[dict[str, object]] = []
+    for what, took in found.items():
+        over = {
+            column: options.reads / took[key] * peer[of_peer] / peer["chunks"]
+            for column, key, of_peer in (
+                ("over_peer", "wall_s", "whole_s"),
+                ("over_peer_cpu", "cpu_s", "cpu_s"),
+            )
+        }
+        line = {"what": what, "wall_s": took["wall_s"], "cpu_s": took["cpu_s"], **over}
+        rows.append(line)
+        show(line, len(rows) == 1)
+    return rows
+
+
 def scaling(options: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     """The whole command from 10 k to 6 M reads, all cores."""
     rows: list[dict[str, object]] = []
@@ -163,6 +218,7 @@ def scaling(options: argparse.Namespace, folder: Path) -> list[dict[str, object]
                 "frames": int(ours["frames"]),
                 "index_s": ours["wall_s"],
                 "microseconds_per_read": ours["wall_s"] / reads * 1e6,
+                "cpu_microseconds_per_read": ours["cpu_s"] / reads * 1e6,
                 "command_s": command["wall_s"],
                 "peak_rss_mb": command["peak_rss_mb"],
             }
@@ -201,26 +257,33 @@ def measure(cores: int, *call: str) -> dict[str, float]:
     return result
 
 
-def measure_index(path: str, chunk_length: str, directory: str) -> dict[str, float]:
-    """`build_index` once the machine code is loaded."""
+def measure_index(path: str, chunk_length: str, directory: str, keep: str = "") -> dict[str, float]:
+    """`build_index` once the machine code is loaded, and once more."""
     from virnuc_assets.sequences.index import build_index
 
     with tempfile.TemporaryDirectory(dir=Path(directory).parent) as folder:
         warm = Path(folder) / "warm.fa"
         simulate(warm, 2000, READ_LENGTH)
         build_index(warm, Path(folder) / "index", 300, tool_version="benchmark")
-    began, used = time.perf_counter(), time.process_time()
-    manifest = build_index(Path(path), Path(directory), int(chunk_length), tool_version="benchmark")
-    wall, cpu = time.perf_counter() - began, time.process_time() - used
+    before = most_memory()
+    result: dict[str, float] = {}
+    for again in ("", "again_"):
+        with timing() as took:
+            manifest = build_index(
+                Path(path), Path(directory), int(chunk_length), tool_version="benchmark"
+            )
+        result |= {f"{again}{key}": seconds for key, seconds in took.items()}
+        result.setdefault("grown", most_memory() - before)
     output = sum(file.stat().st_size for file in Path(directory).iterdir())
-    shutil.rmtree(directory)
-    return {
-        "wall_s": wall,
-        "cpu_s": cpu,
-        "chunks": manifest.chunks,
-        "frames": manifest.frames,
-        "output_bytes": output,
-    }
+    if not keep:
+        shutil.rmtree(directory)
+    counts = {"chunks": manifest.chunks, "frames": manifest.frames, "output_bytes": output}
+    return {**result, **counts}
+
+
+def most_memory() -> int:
+    """The most that this process held so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def measure_stages(path: str, directory: str) -> dict[str, float]:
@@ -267,12 +330,13 @@ def measure_stages(path: str, directory: str) -> dict[str, float]:
     timed(index, "append_numbered", "write records and frames")
     timed(index, "sha256_file", "hash the tables")
     timed(atomic, "_fsync", "wait for the disk")
-    result: dict[str, float] = {}
-    for _ in range(2):  # the first loads machine code
+    for _ in range(2):  # the first loads machine code and touches memory
         spent.clear()
-        result = measure_index(path, "300", directory)
-    rest = result["wall_s"] - sum(spent.values())
-    return {**spent, "the rest": rest, "everything": result["wall_s"]}
+        with timing() as took:
+            index.build_index(Path(path), Path(directory), 300, tool_version="benchmark")
+    shutil.rmtree(directory)
+    rest = took["wall_s"] - sum(spent.values())
+    return {**spent, "the rest": rest, "everything": took["wall_s"]}
 
 
 def measure_translate(path: str, chunk_length: str) -> dict[str, float]:
@@ -319,6 +383,69 @@ def measure_floor(path: str, output_bytes: str, output: str) -> dict[str, float]
     wall = time.perf_counter() - began
     Path(output).unlink()
     return {"wall_s": wall}
+
+
+def measure_reading(path: str) -> dict[str, float]:
+    """Reading a file into one buffer."""
+    buffer = bytearray(1 << 20)
+    with Path(path).open("rb", buffering=0) as file, timing() as took:
+        while file.readinto(buffer):
+            pass
+    return took
+
+
+def measure_hashing(size: str) -> dict[str, float]:
+    """SHA-256 of so many bytes, which stay in cache."""
+    data = bytes(1 << 18)
+    digest = hashlib.sha256()
+    with timing() as took:
+        for _ in range(int(size) // len(data)):
+            digest.update(data)
+    return took
+
+
+def measure_touching(size: str) -> dict[str, float]:
+    """Writing a byte into every page of so much fresh memory."""
+    with timing() as took, mmap.mmap(-1, int(size)) as memory:
+        for page in range(0, int(size), mmap.PAGESIZE):
+            memory[page] = 1
+    return took
+
+
+def measure_writing(tables: str, output: str) -> dict[str, float]:
+    """Writing an index's tables from memory, encoded and synchronised as an index's are."""
+    import pyarrow as pa
+    import pyarrow.ipc
+    import pyarrow.parquet as pq
+
+    from virnuc_assets.sequences.folder import parquet_table
+    from virnuc_assets.store.sequence_table import COLUMN, write_sequence_table
+
+    sequences, groups = {}, {}
+    for name in SEQUENCE_TABLES:
+        with pa.OSFile(str(Path(tables) / name)) as opened, pa.ipc.open_file(opened) as reader:
+            sequences[name] = reader.read_all()[COLUMN].chunks
+    for name in ("records.parquet", "frames.parquet"):
+        file = pq.ParquetFile(Path(tables) / name)
+        groups[name] = [file.read_row_group(number) for number in range(file.num_row_groups)]
+    with tempfile.TemporaryDirectory(dir=Path(output).parent) as folder, timing() as took:
+        for name, parts in sequences.items():
+            write_sequence_table(Path(folder) / name, parts)
+        for name, rows in groups.items():
+            repeating = [column for column in rows[0].schema.names if column == "frame"]
+            with parquet_table(Path(folder) / name, rows[0].schema, repeating) as writer:
+                for group in rows:
+                    writer.write_table(group)
+    return took
+
+
+@contextmanager
+def timing() -> Iterator[dict[str, float]]:
+    """Yield what will hold the seconds of the block, by the clock and by the processor."""
+    took: dict[str, float] = {}
+    began, used = time.perf_counter(), time.process_time()
+    yield took
+    took.update(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - used)
 
 
 def measure_command(path: str, chunk_length: str, directory: str) -> dict[str, float]:
@@ -416,6 +543,10 @@ MEASURES: dict[str, Callable[..., dict[str, float]]] = {
     "translate": measure_translate,
     "floor": measure_floor,
     "command": measure_command,
+    "reading": measure_reading,
+    "hashing": measure_hashing,
+    "touching": measure_touching,
+    "writing": measure_writing,
     "peer": measure_peer,
 }
 

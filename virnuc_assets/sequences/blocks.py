@@ -62,8 +62,9 @@ def read_blocks(source: OpenInput, size: int) -> Iterator[Block]:
             continue
         block = Block(form, memoryview(data)[:cut], line)
         line += _count_lines(data, cut)
-        data, filled = _carry(data[cut:filled], size)
+        rest = data[cut:filled]
         yield block
+        data, filled = _carry(rest, size)
         searched = 0
 
 
@@ -90,9 +91,9 @@ def _fill(source: OpenInput, data: bytearray, filled: int) -> int:
 
 def _carry(rest: bytearray, size: int) -> tuple[bytearray, int]:
     """A buffer that starts with `rest`, and how much of it that fills."""
-    filled = len(rest)
-    rest.extend(bytes(max(size - filled, 1)))
-    return rest, filled
+    data = bytearray(max(size, len(rest) + 1))
+    data[: len(rest)] = rest
+    return data, len(rest)
 
 
 def _last_fasta(data: bytearray, searched: int) -> int:

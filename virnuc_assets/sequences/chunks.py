@@ -18,7 +18,7 @@ from virnuc_assets.sequences.ragged import within_run
 
 MIN_CHUNK_LENGTH = 3
 _MAX_CHUNK_LENGTH = 1_000_000
-_WINDOW = 1 << 23
+_WINDOW = 1 << 20  # letters; what is found of them stays in cache
 _WINDOW_CHUNKS = 1 << 16
 
 

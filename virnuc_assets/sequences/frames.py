@@ -47,7 +47,9 @@ _A_OR_T, _C_OR_G, _NOTHING = np.uint8(_A ^ _T), np.uint8(_C ^ _G), np.uint8(0)
 _TAA, _TAG, _TGA = map(_number, ("TAA", "TAG", "TGA"))
 _TTA, _CTA, _TCA = map(_number, ("TTA", "CTA", "TCA"))  # the same, read on the other strand
 _FORWARD_STOP, _REVERSE_STOP = 1, 2
-_OPEN = np.array([len(FRAME_NAMES) - bits.bit_count() for bits in range(1 << len(FRAME_NAMES))])
+_ALL_FRAMES = (1 << len(FRAME_NAMES)) - 1
+_OPEN = np.array([(_ALL_FRAMES ^ bits).bit_count() for bits in range(_ALL_FRAMES + 1)])
+_FIRST_FRAME = np.array([(bits & -bits).bit_length() - 1 for bits in range(_ALL_FRAMES + 1)])
 _REACH = 16  # codons that are asked together whether one is a stop
 _SPAN = 1 << 17  # letters that are looked up together: what is found of them stays in cache
 
@@ -173,9 +175,10 @@ def _stopped_frames(stops: np.ndarray, ahead: np.ndarray, start: int, length: in
             for codon in range(codons):
                 found |= stops[place + 3 * codon]
         else:
+            # To the end, whatever is found: a branch that nobody can foresee takes longer.
             last = place + 3 * (codons - _REACH)
             found |= ahead[last]
-            while place < last and found != _FORWARD_STOP | _REVERSE_STOP:
+            while place < last:
                 found |= ahead[place]
                 place += 3 * _REACH
         backwards = (length + 3 - phase) % 3
@@ -203,9 +206,10 @@ def _emit(
     """
     n = 0
     for chunk in range(start.size):
-        for frame in range(6):
-            if stopped[chunk] >> frame & 1:
-                continue
+        left = _ALL_FRAMES ^ stopped[chunk]
+        while left:
+            frame = _FIRST_FRAME[left]
+            left &= left - 1
             offset = frame % 3
             room = stop[chunk] - start[chunk] - offset
             residue, base = ends[0, n], ends[1, n]

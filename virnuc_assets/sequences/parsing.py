@@ -262,13 +262,13 @@ def _copy_plain(
     """
     # Indices without a sign need no look whether they count from the end.
     first, to = np.uintp(place), np.uintp(written)
-    others = np.uint8(0)
+    others = False  # a number would take 64 bits, and fewer letters fit into an instruction
     for i in range(np.uintp(count)):
         letter = text[first + i] & _UPPER
         other = (letter != _A) & (letter != _C) & (letter != _G) & (letter != _T) & (letter != _N)
         others |= other & (few | (letter < _A) | (letter > _Z))
         letters[to + i] = letter
-    return others == 0
+    return not others
 
 
 @compiled

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+# What Arrow frees serves numpy, and the reverse, only where both take their memory from one place.
+pa.set_memory_pool(pa.system_memory_pool())
+
 
 def offsets_of(lengths: np.ndarray) -> np.ndarray:
     """Where each run starts when runs of `lengths` (n,) lie end to end; int64, shape (n + 1,)."""

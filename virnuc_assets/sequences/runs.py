@@ -23,7 +23,7 @@ from virnuc_assets.sequences.spool import Kept, Spool
 from virnuc_assets.sequences.unique import unique_longest_first
 from virnuc_assets.store.sequence_table import COLUMN, write_sequence_table
 
-_LEAST_PART, _MOST_PART, _PIECE = 1 << 24, 1 << 25, 1 << 17
+_LEAST_PART, _MOST_PART, _PIECE = 1 << 22, 1 << 25, 1 << 17
 
 Place = tuple[int, str]
 """What the order of tables goes by: minus a sequence's length, then its first letters."""
