@@ -22,7 +22,7 @@ from virnuc_assets.runner.background import leave
 from virnuc_assets.runner.coordinator import run
 from virnuc_assets.runner.events import Event, Failed, to_line
 from virnuc_assets.runner.job import read_job
-from virnuc_assets.runner.worker import LOG_FORMAT
+from virnuc_assets.runner.logs import LOG_FORMAT
 
 
 class _Stopped(BaseException):
@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("job", type=Path)
     parser.add_argument("--watch-stdin", action="store_true")
     parser.add_argument("--log-level", default="INFO", choices=("INFO", "WARNING", "ERROR"))
+    parser.add_argument("--logs", type=Path, help="folder in which each worker has a log file")
     options = parser.parse_args(arguments)
     events = _claim_standard_output()
     logging.basicConfig(level=options.log_level, format=LOG_FORMAT)
@@ -52,7 +53,7 @@ def main(arguments: list[str]) -> int:
         events.flush()
 
     try:
-        outcome = run(read_job(options.job), emit)
+        outcome = run(read_job(options.job), emit, log_folder=options.logs)
     except _Stopped as stopped:
         return 128 + stopped.number
     except VirnucError as error:

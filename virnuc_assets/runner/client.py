@@ -9,11 +9,13 @@ import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from virnuc_assets.errors import RunnerError
 from virnuc_assets.runner.events import Event, Failed, ShardDone, from_line
 from virnuc_assets.runner.job import Job, write_job
+from virnuc_assets.runner.logs import FOLDER
 
 _GRACE_SECONDS = 10.0
 
@@ -21,22 +23,24 @@ _GRACE_SECONDS = 10.0
 def stream(job: Job) -> Generator[Event]:
     """Run `job` in a process group of its own and yield its events.
 
-    The runner logs warnings to this process's standard error; the rest is said by events. Leaving
-    the generator early (an exception, a cancelled run, Ctrl-C) ends the whole group: SIGTERM, and
-    SIGKILL after a grace. Should this process be killed instead, the runner sees its standard
-    input close and stops by itself.
+    The runner logs warnings to this process's standard error, and each worker all that it logs to
+    a file in `logs` beside the run's record, a folder that a new shard's metadata names; the rest
+    is said by events. Leaving the generator early (an exception, a cancelled run, Ctrl-C) ends the
+    whole group: SIGTERM, and SIGKILL after a grace. Should this process be killed instead, the
+    runner sees its standard input close and stops by itself.
 
     Raises:
         RunnerError: the runner was ended by a signal, or ended without accounting for every shard.
             A job that fails says so in `Failed` events.
     """
+    logs = Path(job.output) / FOLDER
     with tempfile.TemporaryDirectory(prefix="virnuc-job-") as folder:
         path = Path(folder) / "job.json"
         write_job(path, job)
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "virnuc_assets.runner", str(path)),
-                *("--watch-stdin", "--log-level", "WARNING"),
+                *("--watch-stdin", "--log-level", "WARNING", "--logs", str(logs)),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -50,6 +54,8 @@ def stream(job: Job) -> Generator[Event]:
                 event = from_line(line)
                 if isinstance(event, ShardDone):
                     unheard_of.discard(event.shard)
+                    if not event.reused:
+                        event = replace(event, metadata={**event.metadata, "logs": str(logs)})
                 elif isinstance(event, Failed):
                     unheard_of -= set(job.shards) if event.shard is None else {event.shard}
                 yield event

@@ -16,6 +16,7 @@ from virnuc_assets.runner.dispatcher import Dispatcher
 from virnuc_assets.runner.events import Event, Failed, ShardDone, Started, Warned
 from virnuc_assets.runner.identity import Digests
 from virnuc_assets.runner.job import Job
+from virnuc_assets.runner.logs import Logs
 from virnuc_assets.runner.pool import LocalPool, Pool
 from virnuc_assets.runner.resume import (
     Emit,
@@ -47,11 +48,13 @@ def run(
     emit: Emit,
     worker: Callable[..., None] = work,
     make_pool: Callable[..., Pool] = LocalPool,
+    log_folder: Path | None = None,
 ) -> Outcome:
     """Embed the job's shards; what is already there and verifies is kept.
 
-    `worker`: what a worker runs, as `worker(link, device, job, digests, log_level)`. `make_pool`:
-    the pool to run it in, made as `make_pool(worker, (digests, log_level))`.
+    `worker`: what a worker runs, as `worker(link, device, job, digests, logs)`. `make_pool`: the
+    pool to run it in, made as `make_pool(worker, (digests, logs))`. `log_folder`: where each worker
+    has a log file.
 
     Raises:
         VirnucError: nothing could be started (bad weights, damaged table, no such device), or what
@@ -94,7 +97,9 @@ def run(
         if len(done) < len(shards):
             # Of shards that are replaced one by one it would show some old and some new ones.
             remove_view(Path(job.output))
-            pool = make_pool(worker, (digests, logging.getLogger().getEffectiveLevel()))
+            logs = Logs(logging.getLogger().getEffectiveLevel(), log_folder)
+            logs.clear()
+            pool = make_pool(worker, (digests, logs))
             with _recorded(Record(job, blocks_reused=blocks_done), emit) as (record, tell):
                 Dispatcher(Books(record, digests, shards, done, tell), pool).run()
         in_thread(renew_view, Path(job.output), job.n_shards, done).result()

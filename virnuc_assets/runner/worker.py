@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import sys
 import traceback
 from contextlib import ExitStack
@@ -24,6 +23,7 @@ from virnuc_assets.runner.devices import CPU, bind
 from virnuc_assets.runner.identity import Digests, block_file, block_identity
 from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.link import Link
+from virnuc_assets.runner.logs import Logs
 from virnuc_assets.runner.messages import (
     Broke,
     DiskFull,
@@ -42,17 +42,15 @@ if TYPE_CHECKING:
     from virnuc_assets.encoders.encoder import Embedded, Encoder
     from virnuc_assets.encoders.in_flight import Batch
 
-LOG_FORMAT = "%(asctime)s %(name)s: %(message)s"
-
 # How long a thread may keep the interpreter from the others. The one that feeds the device lets go
 # of it with every kernel, a hundred times a pack; Python's 5 ms would be most of a pack each time.
 _SWITCH_SECONDS = 1e-4
 
 
-def work(link: Link, device: str, job: Job, digests: Digests, log_level: int) -> None:
+def work(link: Link, device: str, job: Job, digests: Digests, logs: Logs) -> None:
     """Embed the blocks that arrive on `link` until it says None or closes."""
     # A spawned process starts with no logging at all.
-    logging.basicConfig(level=log_level, format=LOG_FORMAT)
+    logs.begin(device)
     try:
         with ExitStack() as stack:
             if device != CPU:

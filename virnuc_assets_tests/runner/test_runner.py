@@ -37,7 +37,10 @@ def shard_bytes(job):
 
 def leftovers(job):
     shards = {shard_path(Path(job.output), shard, job.n_shards) for shard in job.shards}
-    beside = {Path(job.output) / name for name in ("view.h5", "run.json")}
+    beside = {Path(job.output) / name for name in ("view.h5", "run.json", "logs")}
+    beside |= {
+        Path(job.output) / "logs" / f"worker-{device}.log" for device in job.encoding.devices
+    }
     return set(Path(job.output).rglob("*")) - shards - beside
 
 
