@@ -11,7 +11,7 @@ import typer
 
 from virnuc_assets import console
 from virnuc_assets.errors import as_size
-from virnuc_assets.garbage import Unneeded
+from virnuc_assets.garbage.plan import Unneeded
 from virnuc_assets.settings import ENCODERS, check_models_go_together, from_environment
 
 _HOUR = 3600
@@ -24,8 +24,8 @@ def gc(
     ] = 24,
 ) -> None:
     """List files in the store that no current result needs; remove them with --delete."""
-    from virnuc_assets.collect_garbage import sweep
     from virnuc_assets.encoders import catalog
+    from virnuc_assets.garbage.sweep import sweep
 
     check_models_go_together()
     settings = from_environment()

@@ -16,7 +16,8 @@ from virnuc_assets.store.atomic import atomic_path
 from virnuc_assets.store.lock import sole_writer
 
 MANIFEST_FILE = "manifest.json"
-_STAGING = ".building"
+STAGING = ".building"
+"""Folder inside a folder in which its new files are made."""
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def replaced_folder(directory: Path) -> Iterator[Path]:
     Raises:
         StoreError: `directory` cannot be made or written.
     """
-    staging = directory / _STAGING
+    staging = directory / STAGING
     is_new = not directory.exists()
     with sole_writer(directory):
         try:
