@@ -185,18 +185,26 @@ def shown(fact: object) -> str:
 
 
 def print_calls(predictions: Path, title: str, rows: int = 12) -> None:
-    """Print a sample's totals and its first `rows` records: viral ones, then by score."""
-    import polars as pl
+    """Print a sample's totals and its first `rows` records: viral ones, then by score.
 
-    records = pl.read_parquet(predictions / "records.parquet")
-    viral = int(records["is_virus"].sum())
-    closed = int((records["status"] == "no_open_frame").sum())
-    missing = int((records["status"] == "not_embedded").sum())
-    unscored = pl.read_parquet(predictions / "frames.parquet", columns=["score_virus"])
-    frames_missing = unscored["score_virus"].null_count()
-    top = records.sort("is_virus", "score", descending=True, nulls_last=True, maintain_order=True)
+    Raises:
+        StoreError: there are no complete results.
+    """
+    from virnuc_assets.classifier import result_files
+
+    said = result_files.read_manifest(predictions)
+    counts = said["counts"]
+    path = predictions / result_files.RECORDS
+    top = result_files.query(
+        path,
+        lambda records: records.sort(
+            *("is_virus", "score", "ordinal"), descending=[True, True, False], nulls_last=True
+        ).head(rows),
+    )
+    missing = counts["n_not_embedded"]
     table(
-        f"{title}: {viral} of {len(records)} records viral, {closed} without an open frame"
+        f"{title}: {counts['n_viral_records']} of {counts['n_records']} records viral, "
+        f"{counts['n_no_open_frame']} without an open frame"
         + (f", {missing} not embedded" if missing else ""),
         ("record", "length", "call", "score", "best chunk, frame", "viral chunks"),
         (
@@ -208,19 +216,19 @@ def print_calls(predictions: Path, title: str, rows: int = 12) -> None:
                 _chunk_and_frame(row["id"], row["best_frame"]),
                 f"{row['n_viral_chunks']} of {row['n_called_chunks']}",
             )
-            for row in top.head(rows).iter_rows(named=True)
+            for row in top.iter_rows(named=True)
         ),
         right=("length", "score", "viral chunks"),
     )
-    if len(records) > rows:
-        result(f"… and {len(records) - rows} more records in {predictions / 'records.parquet'}")
-    if frames_missing:
+    if counts["n_records"] > rows:
+        result(f"… and {counts['n_records'] - rows} more records in {path}")
+    if unscored := counts["n_unscored_frames"]:
         warn(
-            f"{title}: {frames_missing} frames have no score, because their nucleotides or protein "
+            f"{title}: {unscored} frames have no score, because their nucleotides or protein "
             f"could not be embedded and were set aside; {missing} records have no other frame and "
             "so no call"
         )
-    result(f"model: {described(records['model'][0])}")
+    result(f"model: {described(said['model'])}")
 
 
 def files_made(paths: Mapping[str, Path]) -> None:

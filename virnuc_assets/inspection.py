@@ -11,22 +11,29 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pyarrow as pa
 
 from virnuc_assets.classifier import result_files
 from virnuc_assets.classifier.head_files import CARD_FILE, WEIGHTS_FILE, head_digest, read_card
 from virnuc_assets.classifier.head_files import read_weights as read_head_weights
-from virnuc_assets.errors import UnusableFileError, VirnucError
+from virnuc_assets.errors import VirnucError
 from virnuc_assets.inspection_checks import (
     Facts,
+    Finding,
     check_parquet,
     check_table,
     faults_of,
     file_faults,
     said_beside,
 )
+from virnuc_assets.inspection_embeddings import (
+    describe_agreement,
+    describe_embeddings,
+    describe_run,
+    describe_view,
+)
+from virnuc_assets.inspection_metrics import METRICS_FILE, describe_metrics
 from virnuc_assets.sequences.folder import MANIFEST_FILE
 from virnuc_assets.sequences.manifest import (
     FRAMES_FILE,
@@ -37,16 +44,11 @@ from virnuc_assets.sequences.manifest import (
     read_manifest,
 )
 from virnuc_assets.sequences.sequence_list import UNIQUE_FILE
+from virnuc_assets.store.agreement import AGREEMENT_FILE
 from virnuc_assets.store.atomic import read_json
 from virnuc_assets.store.digests import sha256_file
-from virnuc_assets.store.embeddings import read_attributes, verify_contents
-from virnuc_assets.store.seal import check_seal
 from virnuc_assets.store.sequence_table import SequenceTable
-from virnuc_assets.store.view import VIEW_FILE, read_view, verify_view
-
-Finding = tuple[Facts, list[str]]
-
-_RUN_FACTS = ("started", "end", "seconds", "sequences", "tokens", "tokens_per_second", "failures")
+from virnuc_assets.store.view import VIEW_FILE
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,15 @@ def _words(error: Exception) -> str:
 
 def _speaker_of(folder: Path) -> Path | None:
     """The file that says what `folder` holds."""
-    names = (MANIFEST_FILE, result_files.MANIFEST, CARD_FILE, VIEW_FILE)
+    names = (MANIFEST_FILE, result_files.MANIFEST, CARD_FILE, VIEW_FILE, METRICS_FILE)
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def _describe_unknown(path: Path, deep: bool) -> Finding:
     return {}, [
         f"{path}: is no file that virnuc writes; give a .h5, .arrow or .parquet file, a JSON file "
-        "beside them, or the folder of an index, of embeddings, of results or of a head"
+        "beside them, or the folder of an index, of embeddings, of results, of a head or of an "
+        "evaluation"
     ]
 
 
@@ -181,7 +184,8 @@ def _describe_results(path: Path, deep: bool) -> Finding:
     for name, n in rows.items():
         if (path.parent / name).is_file():
             faults += faults_of(check_parquet, path.parent / name, n, None, deep)
-    return {"model": value["model"], **counts, **value["provenance"]}, faults
+    facts = {"model": value["model"], **counts, "median_score": value["median_score"]}
+    return facts | value["provenance"], faults
 
 
 def _describe_original(path: Path, deep: bool) -> Finding:
@@ -197,16 +201,6 @@ def _describe_head(path: Path, deep: bool) -> Finding:
     return {**asdict(card), "head_digest": head_digest(path.parent)}, []
 
 
-def _describe_run(path: Path, deep: bool) -> Finding:
-    value = read_json(path)
-    encoding = value["job"]["encoding"]
-    facts = {name: encoding[name] for name in ("encoder", "weights", "dtype")}
-    facts |= {"index_digest": value["job"]["index_digest"]}
-    facts |= {name: value[name] for name in _RUN_FACTS}
-    facts |= {"devices": list(value["devices"]), "set_aside": len(value["set_aside"])}
-    return facts, []
-
-
 def _describe_sample(path: Path, deep: bool) -> Finding:
     facts = read_json(path)
     source = Path(facts["source"])
@@ -214,72 +208,21 @@ def _describe_sample(path: Path, deep: bool) -> Finding:
     return facts, [] if source.is_file() else [gone]
 
 
-def _describe_view(path: Path, deep: bool) -> Finding:
-    view = read_view(path)
-    facts = asdict(view)
-    del facts["path"]
-    facts["set_aside"] = len(view.set_aside)
-    if deep:
-        return facts, verify_view(view)
-    missing = [name for name in view.shards if not (path.parent / name).is_file()]
-    return facts, [
-        f"{path}: {name}, which it shows, is missing; embed this shard again" for name in missing
-    ]
-
-
-def _describe_embeddings(path: Path, deep: bool) -> Finding:
-    check_seal(path)
-    with h5py.File(path, "r") as file:
-        if "sequence_ids" in file:
-            return _describe_embedded(path, file, deep)
-    read = verify_contents(path) if deep else read_attributes(path)
-    facts = {
-        "dim": read.dim,
-        **asdict(read.identity),
-        **asdict(read.counts),
-        "set_aside": len(read.set_aside),
-        **asdict(read.origin),
-        "checksum": read.checksum,
-    }
-    # In a store a sample's index lies beside its embeddings.
-    said = said_beside(path.absolute().parent.parent.parent / "index" / MANIFEST_FILE)
-    faults = []
-    if said and said["index_digest"] != read.identity.index_digest:
-        faults.append(f"{path}: was made from another index than the sample's; embed it again")
-    return facts, faults
-
-
-def _describe_embedded(path: Path, file: h5py.File, deep: bool) -> Finding:
-    values = file["embeddings"]
-    facts = {"records": values.shape[0], "dim": values.shape[1]}
-    facts |= {
-        name: value.item() if isinstance(value, np.generic) else value
-        for name, value in file.attrs.items()
-    }
-    if not deep:
-        return facts, []
-    unusable = sum(
-        int((~np.isfinite(values[start : start + 4096])).any(axis=1).sum())
-        for start in range(0, len(values), 4096)
-    )
-    if unusable != facts["set_aside"]:
-        raise UnusableFileError(path, f"{unusable} records have values that are not finite numbers")
-    return facts, []
-
-
 _KINDS: tuple[tuple[str, str, Callable[[Path, bool], Finding]], ...] = (
     (MANIFEST_FILE, "sequence index", _describe_index),
     ("*.arrow", "sequence table", _describe_table),
     ("*.parquet", "table", _describe_parquet),
-    (VIEW_FILE, "view of a sample's embeddings", _describe_view),
-    ("block-*.h5", "block of embeddings", _describe_embeddings),
-    ("shard-*.h5", "shard of embeddings", _describe_embeddings),
-    ("*.h5", "embeddings", _describe_embeddings),
-    ("run.json", "record of a run", _describe_run),
+    (VIEW_FILE, "view of a sample's embeddings", describe_view),
+    ("block-*.h5", "block of embeddings", describe_embeddings),
+    ("shard-*.h5", "shard of embeddings", describe_embeddings),
+    ("*.h5", "embeddings", describe_embeddings),
+    ("run.json", "record of a run", describe_run),
+    (AGREEMENT_FILE, "comparison with float32", describe_agreement),
     ("sample.json", "sample", _describe_sample),
     (result_files.MANIFEST, "results", _describe_results),
     (result_files.ORIGINAL_FRAMES, "scores of frames, as the original writes", _describe_original),
     (result_files.ORIGINAL_CHUNKS, "calls of chunks, as the original writes", _describe_original),
     (CARD_FILE, "head", _describe_head),
     (WEIGHTS_FILE, "head", _describe_head),
+    (METRICS_FILE, "metrics", describe_metrics),
 )

@@ -15,6 +15,8 @@ from virnuc_assets.store.digests import INDEX_DIGEST_KEY, sha256_file
 from virnuc_assets.store.sequence_table import SequenceTable
 
 Facts = dict[str, Any]
+Finding = tuple[Facts, list[str]]
+"""What a file says of itself, and a sentence for everything that is not as it says."""
 
 
 def check_table(path: Path, rows: int, sha256: str, deep: bool) -> None:

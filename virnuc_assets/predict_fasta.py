@@ -96,7 +96,7 @@ def _predict(layout: Layout, name: str, path: Path, settings: Settings) -> None:
 
 
 def _embed_and_call(layout: Layout, name: str, settings: Settings) -> None:
-    from virnuc_assets.classifier.report import write_report
+    from virnuc_assets.reporting import report_sample
 
     shards = tuple(range(settings.n_shards))
     for encoder in ENCODERS:
@@ -106,7 +106,7 @@ def _embed_and_call(layout: Layout, name: str, settings: Settings) -> None:
     results = layout.predictions(name)
     with console.stage(f"{name}: calling records"):
         pipeline.predict_sample(layout, name, settings.n_shards, settings.models)
-        report = write_report(results, layout.report(name), title=name)
+        report = report_sample(layout, name)
     console.print_calls(results, name)
     console.files_made({"calls and scores": results, "report": report.path})
 

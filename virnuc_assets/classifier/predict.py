@@ -26,11 +26,11 @@ from virnuc_assets.store.digests import INDEX_DIGEST_KEY, sha256_file
 if TYPE_CHECKING:
     from virnuc_assets.classifier.head import Head
 
-SCHEMA = 1
 INDEX_RECORDS = "records.parquet"
 INDEX_FRAMES = "frames.parquet"
 _BATCH_FRAMES = 8192
-_INDEX_COLUMNS = ["ordinal", "record", "chunk", "frame", "name", "nucleotide_row", "protein_row"]
+_ROW_COLUMNS = ["nucleotide_row", "protein_row"]
+_INDEX_COLUMNS = ["ordinal", "record", "chunk", "frame", "name", *_ROW_COLUMNS]
 
 
 class RowReader(Protocol):
@@ -54,6 +54,9 @@ class PredictionSummary:
     head_digest: str
     n_records: int
     n_viral_records: int
+    n_bases: int
+    n_viral_bases: int
+    """In viral records."""
     n_no_open_frame: int
     """Records without a stop-free frame, which have no call."""
     n_not_embedded: int
@@ -64,6 +67,11 @@ class PredictionSummary:
     n_frames: int
     n_unscored_frames: int
     """Frames, of these, whose nucleotides or protein were set aside."""
+    n_unique_nucleotides: int
+    n_unique_proteins: int
+    """Different sequences among the frames: what was embedded."""
+    median_score: float | None
+    """Of the records that have a call; None where none has."""
 
 
 def classify(
@@ -114,11 +122,16 @@ def classify(
     files.write_parquet(output_dir / files.CHUNKS, chunks, provenance)
     files.write_parquet(output_dir / files.RECORDS, records, provenance)
     files.write_original_chunks(output_dir / files.ORIGINAL_CHUNKS, chunks)
+    unique = files.query(
+        index_dir / INDEX_FRAMES, lambda table: table.select(pl.col(_ROW_COLUMNS).n_unique())
+    )
     summary = PredictionSummary(
         model=model,
         head_digest=head.digest,
         n_records=len(records),
         n_viral_records=int(records["is_virus"].sum()),
+        n_bases=int(records["length"].sum()),
+        n_viral_bases=int(records.filter("is_virus")["length"].sum()),
         n_no_open_frame=int((records["status"] == calls.NO_OPEN_FRAME).sum()),
         n_not_embedded=int((records["status"] == calls.NOT_EMBEDDED).sum()),
         n_chunks=int(records["n_chunks"].sum()),
@@ -126,6 +139,9 @@ def classify(
         n_viral_chunks=int(chunks["is_virus"].sum()),
         n_frames=n_frames,
         n_unscored_frames=n_frames - len(scored),
+        n_unique_nucleotides=unique.item(0, "nucleotide_row"),
+        n_unique_proteins=unique.item(0, "protein_row"),
+        median_score=records.get_column("score").median(),  # type: ignore[arg-type]
     )
     _write_manifest(output_dir, head, provenance, summary)
     return summary
@@ -219,11 +235,12 @@ def _write_manifest(
         files.ORIGINAL_CHUNKS,
     )
     manifest = {
-        "schema": SCHEMA,
+        "schema": files.SCHEMA,
         "version": __version__,
         "model": summary.model,
         "head": {**asdict(head.card), "digest": head.digest},
         "counts": counts,
+        "median_score": summary.median_score,
         "provenance": dict(provenance),
         "files": {
             name: {

@@ -2,48 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
+from virnuc_assets.classifier import report_tables as tables
 from virnuc_assets.classifier import result_files as files
-from virnuc_assets.classifier.calls import CALLED, NO_OPEN_FRAME, NOT_EMBEDDED
+from virnuc_assets.classifier.words import as_bases, as_count, as_duration, as_share
+from virnuc_assets.errors import as_size
 from virnuc_assets.mini.bundled import note_on
-from virnuc_assets.store.atomic import atomic_path, read_json
+from virnuc_assets.store.atomic import atomic_path
 
 PAGE = "report.html"
 _TOP_RECORDS = 25
-_LISTED_UNCALLED = 50
+_LISTED_UNCALLED = 20
 _DRAWN_CONTIGS = 8
-_RECORD_COLUMNS = [
-    "ordinal",
-    "id",
-    "length",
-    "n_chunks",
-    "n_called_chunks",
-    "n_viral_chunks",
-    "is_virus",
-    "best_score",
-    "best_frame",
-    "status",
-    "model",
-]
+
+
+@dataclass(frozen=True)
+class EmbeddingRun:
+    """The last run that embedded for a sample with one encoder.
+
+    `sequences`, `tokens`: of this run; earlier ones may have done the others. `busy_share`: of the
+    time that GPUs computed over the time they could have. None: not measured there.
+    """
+
+    encoder: str
+    started: str
+    seconds: float
+    sequences: int
+    tokens: int
+    tokens_per_second: float | None
+    packing_efficiency: float | None
+    busy_share: float | None
+    n_devices: int
+    peak_memory_bytes: int | None
 
 
 @dataclass(frozen=True)
 class ReportSummary:
-    """Where the page is and which model it is about."""
+    """Where the page is, how large it is, and which model it is about."""
 
     path: Path
+    size: int
     model: str
 
 
-def write_report(prediction_dir: Path, output_dir: Path, title: str) -> ReportSummary:
+def write_report(
+    prediction_dir: Path, output_dir: Path, title: str, runs: Sequence[EmbeddingRun] = ()
+) -> ReportSummary:
     """Write `report.html` about the results in `prediction_dir`: one file that needs no other.
 
-    The same results give the same bytes.
+    The same results and runs give the same bytes. Its size depends on the longest ids, not on the
+    number of records.
 
     Raises:
         StoreError: the results are missing, incomplete or damaged.
@@ -52,35 +64,33 @@ def write_report(prediction_dir: Path, output_dir: Path, title: str) -> ReportSu
 
     from virnuc_assets.classifier.report_page import PAGE_TEMPLATE
 
-    manifest = read_json(prediction_dir / files.MANIFEST)
-    records = files.read_parquet(prediction_dir / files.RECORDS, _RECORD_COLUMNS)
-    template = Environment(autoescape=True).from_string(PAGE_TEMPLATE)
-    page = template.render(
+    manifest = files.read_manifest(prediction_dir)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "count": as_count,
+        "bases": as_bases,
+        "share": as_share,
+        "duration": as_duration,
+        "size": as_size,
+    }
+    page = environment.from_string(PAGE_TEMPLATE).render(
         title=title,
         model=manifest["model"],
         note=note_on(manifest["model"]),
         counts=manifest["counts"],
-        version=manifest["version"],
-        figures=_figures(prediction_dir, records),
-        top=_top_viral(records, _TOP_RECORDS),
-        uncalled=_uncalled(prediction_dir, records),
+        median_score=manifest["median_score"],
+        top=tables.top_viral(prediction_dir, _TOP_RECORDS).to_dicts(),
+        uncalled=tables.uncalled(prediction_dir, _LISTED_UNCALLED),
+        encoders=_encoders(manifest, runs),
+        on_gpu=any(run.peak_memory_bytes for run in runs),
         provenance=_provenance(manifest),
         files=manifest["files"],
+        **_figures(prediction_dir),
     )
     path = output_dir / PAGE
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    return ReportSummary(path=path, model=manifest["model"])
-
-
-def top_viral_records(prediction_dir: Path, rows: int) -> list[dict[str, Any]]:
-    """The viral records with the highest scores, best first.
-
-    Raises:
-        StoreError: the results are missing or damaged.
-    """
-    records = files.read_parquet(prediction_dir / files.RECORDS, _RECORD_COLUMNS)
-    return _top_viral(records, rows)
+    return ReportSummary(path=path, size=path.stat().st_size, model=manifest["model"])
 
 
 def score_histogram(prediction_dir: Path) -> bytes:
@@ -91,55 +101,50 @@ def score_histogram(prediction_dir: Path) -> bytes:
     """
     from virnuc_assets.classifier import figures
 
-    manifest = read_json(prediction_dir / files.MANIFEST)
-    frames = files.read_parquet(prediction_dir / files.FRAMES, ["score_virus"]).drop_nulls()
-    return figures.score_overview(frames, manifest["model"])
+    manifest = files.read_manifest(prediction_dir)
+    return figures.score_overview(tables.frame_histogram(prediction_dir), manifest["model"])
 
 
-def _figures(prediction_dir: Path, records: pl.DataFrame) -> dict[str, str | None]:
+def _figures(prediction_dir: Path) -> dict[str, Any]:
     from virnuc_assets.classifier import figures
 
-    columns = ["frame", "score_virus"]
-    frames = files.read_parquet(prediction_dir / files.FRAMES, columns).drop_nulls()
-    chunks = files.read_parquet(prediction_dir / files.CHUNKS, ["record", "chunk", "score_virus"])
-    contigs = (
-        records.filter(pl.col("n_chunks") > 1)
-        .sort("length", "ordinal", descending=[True, False])
-        .head(_DRAWN_CONTIGS)
-    )
+    frames = tables.frame_histogram(prediction_dir)
+    records = files.read_parquet(prediction_dir / files.RECORDS, ["length", "is_virus", "score"])
+    viral = tables.top_viral(prediction_dir, _DRAWN_CONTIGS, more_than_chunks=1)
+    longest = tables.longest(prediction_dir, _DRAWN_CONTIGS, but=viral["ordinal"].to_list())
+    strips = {"viral": viral, "longest": longest}
     return {
-        "scores": figures.scores_by_frame(frames) if len(frames) else None,
-        "lengths": figures.record_lengths(records),
-        "contigs": figures.calls_along(contigs, chunks) if len(contigs) else None,
+        "lengths": tables.length_summary(records["length"].to_numpy()),
+        "figures": {
+            "scores": figures.scores_by_frame(frames) if len(frames) else None,
+            "records": figures.records(records),
+            **{
+                name: figures.calls_along(table, tables.chunk_scores(prediction_dir, table))
+                for name, table in strips.items()
+                if len(table)
+            },
+        },
     }
 
 
-def _top_viral(records: pl.DataFrame, rows: int) -> list[dict[str, Any]]:
-    return (
-        records.filter(pl.col("is_virus"))
-        .sort("best_score", "length", "ordinal", descending=[True, True, False])
-        .head(rows)
-        .to_dicts()
+def _encoders(manifest: dict[str, Any], runs: Sequence[EmbeddingRun]) -> list[dict[str, Any]]:
+    """What each encoder's embeddings were made with, and the run that made them, where known."""
+    said, counts = manifest["provenance"], manifest["counts"]
+    known = {run.encoder: run for run in runs}
+    parts = (
+        ("DNABERT-S", "dnabert-s", "dnabert_s", counts["n_unique_nucleotides"]),
+        ("ESM-2", "esm2", "esm2", counts["n_unique_proteins"]),
     )
-
-
-def _uncalled(prediction_dir: Path, records: pl.DataFrame) -> dict[str, Any]:
-    frames = files.read_parquet(prediction_dir / files.FRAMES, ["score_virus"])
-    called = pl.col("status") == CALLED
-    nothing = records.filter(~called)
-    # The records that a fault kept from being called come before those that have nothing to call.
-    listed = nothing.sort(pl.col("status") != NOT_EMBEDDED, -pl.col("length"), "ordinal").head(
-        _LISTED_UNCALLED
-    )
-    in_called = records.filter(called)
-    return {
-        "n_records": len(nothing),
-        "n_no_open_frame": int((records["status"] == NO_OPEN_FRAME).sum()),
-        "n_not_embedded": int((records["status"] == NOT_EMBEDDED).sum()),
-        "n_unscored_frames": frames["score_virus"].null_count(),
-        "listed": listed.select("id", "length", "n_chunks", "status").to_dicts(),
-        "n_chunks_in_called": int((in_called["n_chunks"] - in_called["n_called_chunks"]).sum()),
-    }
+    about = ("model", "device", "dtype", "attention", "engine", "token_budget")
+    return [
+        {
+            "title": title,
+            "n_unique": n_unique,
+            **{name: said.get(f"{prefix}_{name}", "not stated") for name in about},
+            "run": known.get(encoder),
+        }
+        for title, encoder, prefix, n_unique in parts
+    ]
 
 
 def _provenance(manifest: dict[str, Any]) -> dict[str, Any]:

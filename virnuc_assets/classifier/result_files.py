@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import polars as pl
@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from virnuc_assets.errors import StoreError
-from virnuc_assets.store.atomic import atomic_path
+from virnuc_assets.store.atomic import atomic_path, read_json
 
+SCHEMA = 2
+"""Of `results.json`."""
 FRAMES = "frames.parquet"
 CHUNKS = "chunks.parquet"
 RECORDS = "records.parquet"
@@ -89,14 +91,40 @@ def write_original_chunks(path: Path, chunks: pl.DataFrame) -> None:
         table.write_csv(temporary, separator="\t")
 
 
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """What `results.json` in `directory` says; where it is, the results are complete.
+
+    Raises:
+        StoreError: there are no complete results, or another version made them.
+    """
+    path = directory / MANIFEST
+    value = read_json(path)
+    found = value.get("schema") if isinstance(value, dict) else None
+    if found != SCHEMA:
+        raise StoreError(
+            f"{path}: has format {found} and this version reads {SCHEMA}; make the predictions "
+            "again"
+        )
+    return value
+
+
 def read_parquet(path: Path, columns: list[str]) -> pl.DataFrame:
     """Read some columns of one of our parquet files.
 
     Raises:
         StoreError: the file is missing, damaged, or lacks a column.
     """
+    return query(path, lambda table: table.select(columns))
+
+
+def query(path: Path, ask: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
+    """What `ask` makes of one of our parquet files, of which no more is read than it takes.
+
+    Raises:
+        StoreError: the file is missing, damaged, or lacks a column.
+    """
     try:
-        return pl.read_parquet(path, columns=columns)
+        return ask(pl.scan_parquet(path, glob=False)).collect()
     except FileNotFoundError as error:
         raise StoreError(f"{path}: no such file; make it again with the step before") from error
     except pl.exceptions.PolarsError as error:

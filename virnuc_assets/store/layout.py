@@ -50,3 +50,8 @@ class Layout:
     def report(self, name: str) -> Path:
         """A sample's report (folder)."""
         return self.root / "reports" / name
+
+    @property
+    def cohort(self) -> Path:
+        """The summary of all samples (folder)."""
+        return self.root / "cohort"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 
 from virnuc_assets.demo.sample import FASTA, TRUTH
+from virnuc_assets.inspection import inspect
 from virnuc_assets.store.atomic import read_json
 from virnuc_assets_tests.cli.conftest import Virnuc
 
@@ -87,6 +89,29 @@ def test_metrics_and_a_page_are_made(evaluated: Evaluated) -> None:
     viral = sum(label == "virus" for label in demo_labels().values())
     assert metrics["counts"]["n_virus_records"] == viral
     assert metrics["provenance"]["truth"].startswith("truth.tsv sha256:")
+
+
+def test_inspect_says_what_was_measured_and_misses_what_is_missing(
+    evaluated: Evaluated, tmp_path: Path
+) -> None:
+    for name in MADE:
+        shutil.copy(evaluated.folder / "out" / name, tmp_path)
+    found = inspect(tmp_path, deep=False)
+    assert (found.kind, found.faults) == ("metrics", ())
+    metrics = read_json(tmp_path / "metrics.json")
+    assert found.facts["of"] == "an evaluation"
+    assert found.facts["truth"] == metrics["provenance"]["truth"]
+    assert found.facts["n_records"] == len(demo_records())
+    (row,) = evaluated.rows(
+        "out", tool="virnuc", level="frames", label="all", weight="groups", no_call="left out"
+    )
+    assert found.facts["frames_auroc"] == row["auroc"]
+    lines = (tmp_path / "metrics.tsv").read_text().splitlines(keepends=True)
+    (tmp_path / "metrics.tsv").write_text("".join(lines[:-1]))
+    (tmp_path / "evaluation.html").unlink()
+    missing, short = inspect(tmp_path / "metrics.json", deep=True).faults
+    assert "evaluation.html, which was written with it, is missing; evaluate again" in missing
+    assert f"metrics.tsv: has {len(lines) - 2} rows and metrics.json {len(lines) - 1}" in short
 
 
 def test_the_records_are_those_that_predict_calls(evaluated: Evaluated) -> None:

@@ -21,6 +21,7 @@ from virnuc_assets.demo.sample import FASTA
 from virnuc_assets.inspection import Inspected, inspect
 from virnuc_assets.runner.job import Encoding
 from virnuc_assets.sequences.index import build_index
+from virnuc_assets.store.agreement import AgreementRecord, write_agreement
 from virnuc_assets.store.embeddings import (
     Counts,
     Identity,
@@ -52,6 +53,7 @@ KINDS = {
     "samples/demo/embeddings/esm2/shard-00-of-02.h5": "shard of embeddings",
     "samples/demo/embeddings/esm2/shard-01-of-02.blocks/block-00000.h5": "block of embeddings",
     "samples/demo/embeddings/esm2/run.json": "record of a run",
+    "samples/demo/embeddings/esm2/float32.json": "comparison with float32",
     "predictions/demo": "results",
     "predictions/demo/results.json": "results",
     "predictions/demo/frames.parquet": "table",
@@ -84,6 +86,8 @@ def embed(layout: Layout, encoder: str, digest: str, rows: int, dim: int) -> Sha
         for path in paths:
             write_embeddings(path, about, ORIGIN, counts, dim, [piece], lost)
     renew_view(folder, N_SHARDS, {})
+    compared = AgreementRecord(0, "c", "float16", "H200", True, 8, 0.9999, 0.99999, 0.999)
+    write_agreement(folder, compared)
     run = {
         "job": {"encoding": asdict(Encoding(encoder, "weights.pt")), "index_digest": digest},
         **dict.fromkeys(("started", "end"), "then"),
@@ -300,6 +304,18 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str, bool]] = {
         f"{ESM2}/run.json",
         lambda root: (root / ESM2 / "run.json").write_text("[]"),
         "run.json: is not the record of a run of this version",
+        False,
+    ),
+    "shard that does not agree with float32": (
+        f"{ESM2}/float32.json",
+        lambda root: change(root / ESM2 / "float32.json", passed=False),
+        "float32.json: shard 0 was found not to agree with float32",
+        False,
+    ),
+    "comparison of something else": (
+        f"{ESM2}/float32.json",
+        lambda root: (root / ESM2 / "float32.json").write_text("{}"),
+        "float32.json: is not a comparison with float32",
         False,
     ),
     "an HDF5 file of something else": (

@@ -115,7 +115,7 @@ def test_the_table_shows_the_calls_and_the_model(called):
     lines = called.done.stdout.splitlines()
     start = next(row for row, line in enumerate(lines) if line.startswith(title))
     assert re.split(r"  +", lines[start + 1].strip()) == [
-        *("record", "length", "call", "best P(virus)", "best chunk, frame", "viral chunks")
+        *("record", "length", "call", "score", "best chunk, frame", "viral chunks")
     ]
     rows = {
         cells[0]: cells[1:]
@@ -132,7 +132,7 @@ def test_the_table_shows_the_calls_and_the_model(called):
         assert rows[record["id"]] == [
             str(record["length"]),
             "virus" if record["is_virus"] else "other",
-            f"{record['best_score']:.4f}",
+            f"{record['score']:.4f}",
             f"{chunk} {frame}",
             chunks,
         ]

@@ -1,0 +1,102 @@
+"""Checks of both embedding assets: shards are whole, and numbers agree with float32's.
+
+They have no partitions of their own: one run is of many shards, and Dagster shows what a check of
+partitions said there as missing.
+"""
+
+import dagster as dg
+
+from virnuc_assets import pipeline
+from virnuc_assets.assets.dnabert_s_embeddings import dnabert_s_embeddings
+from virnuc_assets.assets.esm2_embeddings import esm2_embeddings
+from virnuc_assets.encoders.catalog import EncoderName
+from virnuc_assets.errors import StoreError, VirnucError
+from virnuc_assets.partitions import N_SHARDS, shards_by_sample
+from virnuc_assets.resources import Models, Store
+from virnuc_assets.sequences.manifest import read_manifest
+from virnuc_assets.spot_check import spot_check
+from virnuc_assets.store.agreement import AgreementRecord
+from virnuc_assets.store.embeddings import shard_path, shard_rows, verify_contents
+
+
+def _shards_are_whole(asset: dg.AssetsDefinition, encoder: EncoderName) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=asset, name="shards_are_whole", blocking=True)
+    def shards_are_whole(
+        context: dg.AssetCheckExecutionContext, store: Store
+    ) -> dg.AssetCheckResult:
+        """The shard holds its share of the index's rows, matches its checksum, and has no NaN."""
+        problems: list[str] = []
+        for sample, keys in shards_by_sample(list(context.partition_keys)).items():
+            manifest = read_manifest(store.layout.index(sample))
+            table = pipeline.sequence_table(manifest, encoder)
+            for shard in keys:
+                path = shard_path(store.layout.embeddings(sample, encoder), shard, N_SHARDS)
+                try:
+                    file = verify_contents(path)
+                except StoreError as error:
+                    problems.append(str(error))
+                    continue
+                if file.identity.index_digest != manifest.index_digest:
+                    problems.append(f"{path}: was made from another index")
+                if file.identity.stop != shard_rows(table.rows, shard, N_SHARDS):
+                    problems.append(f"{path}: does not hold its share of the {table.rows} rows")
+        return dg.AssetCheckResult(passed=not problems, metadata={"problems": problems})
+
+    return shards_are_whole
+
+
+def _agree_with_float32(
+    asset: dg.AssetsDefinition, encoder: EncoderName
+) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=asset, name="agree_with_float32", blocking=True)
+    def agree_with_float32(
+        context: dg.AssetCheckExecutionContext, store: Store, models: Models
+    ) -> dg.AssetCheckResult:
+        """Random embeddings of a shard of each sample agree with float32 on the CPU by cosine.
+
+        What was computed in float32 on a CPU is exact, and nothing is computed again.
+        """
+        found: dict[str, AgreementRecord | None] = {}
+        for sample, keys in shards_by_sample(list(context.partition_keys)).items():
+            # One a run: another shard's run compares another.
+            shard = min(keys)
+            try:
+                found[sample] = spot_check(
+                    store.layout, sample, encoder, shard, N_SHARDS, models.as_settings()
+                )
+            except VirnucError as error:
+                # Nothing was compared, so nothing is known to be wrong: that holds up no one.
+                return dg.AssetCheckResult(
+                    passed=False, severity=dg.AssetCheckSeverity.WARN, description=str(error)
+                )
+        compared = [record for record in found.values() if record is not None]
+        return dg.AssetCheckResult(
+            passed=all(record.passed for record in compared),
+            description="; ".join(f"{name}: {_said(record)}" for name, record in found.items()),
+            metadata=_metadata(compared),
+        )
+
+    return agree_with_float32
+
+
+def _said(record: AgreementRecord | None) -> str:
+    if record is None:
+        return "exact (float32 on a CPU), or nothing to embed; nothing was computed again"
+    return (
+        f"{record.compared} cosines to float32, the least {record.minimum:.6f}, wanted "
+        f"{record.least} at least"
+    )
+
+
+def _metadata(compared: list[AgreementRecord]) -> dict[str, float]:
+    known: dict[str, float] = {"compared": sum(record.compared for record in compared)}
+    if compared:
+        known["float32_cosine_min"] = min(record.minimum for record in compared)
+        known["float32_cosine_median"] = min(record.median for record in compared)
+    return known
+
+
+esm2_shards_are_whole = _shards_are_whole(esm2_embeddings, "esm2")
+dnabert_s_shards_are_whole = _shards_are_whole(dnabert_s_embeddings, "dnabert-s")
+esm2_agrees_with_float32 = _agree_with_float32(esm2_embeddings, "esm2")
+dnabert_s_agrees_with_float32 = _agree_with_float32(dnabert_s_embeddings, "dnabert-s")
