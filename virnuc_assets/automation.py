@@ -1,20 +1,61 @@
 """Declarative automation: when an asset is materialised without a hand on it."""
 
+from __future__ import annotations
+
+import warnings
+
 import dagster as dg
 
-# A sample that was added and has no index yet is indexed; a failed sample waits for a person.
-on_arrival = dg.AutomationCondition.on_missing() & ~dg.AutomationCondition.in_progress()
-# All else follows its inputs, once none of them is missing or on its way.
-after_inputs = dg.AutomationCondition.eager()
+EMBEDDINGS = ("esm2_embeddings", "dnabert_s_embeddings")
 
-# Calls follow the embeddings alone: a renewed index reaches them through renewed shards, and they
-# must not start between the two.
-after_embeddings = after_inputs.ignore(dg.AssetSelection.assets("sequence_index"))
+
+def _once_inputs_are_there(dependencies_updated: dg.AutomationCondition) -> dg.AutomationCondition:
+    """Something new since it was last asked for, and nothing missing or on its way.
+
+    New: it is missing, a dependency was updated, or its code version changed. Unlike Dagster's
+    `eager`, it takes up what was missing before automation first looked. What has failed waits for
+    a person, or for something new.
+    """
+    return (
+        (
+            dg.AutomationCondition.newly_missing()
+            | dg.AutomationCondition.code_version_changed()
+            | dependencies_updated
+        ).since(dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated())
+        & ~dg.AutomationCondition.any_deps_missing()
+        & ~dg.AutomationCondition.any_deps_in_progress()
+        & ~dg.AutomationCondition.in_progress()
+    )
+
+
+after_inputs = _once_inputs_are_there(dg.AutomationCondition.any_deps_updated())
+
+# Calls follow the embeddings and the head: a renewed index reaches them through renewed shards, and
+# they must not start between the two.
+after_embeddings = _once_inputs_are_there(
+    dg.AutomationCondition.any_deps_updated().ignore(dg.AssetSelection.assets("sequence_index"))
+)
 
 automation_sensor = dg.AutomationConditionSensorDefinition(
     "automation",
-    target=dg.AssetSelection.all(),
+    target=dg.AssetSelection.all() - dg.AssetSelection.assets(*EMBEDDINGS),
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=10,
-    description="Takes every sample from its FASTA file to its report.",
+    # A run a sample. Backfills would wait for the backfill daemon, at both ends.
+    emit_backfills=False,
+    description="Indexes samples, and takes embedded ones to their reports.",
 )
+with warnings.catch_warnings():
+    # Beta in the versions of Dagster that this package allows.
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    embedding_sensor = dg.AutomationConditionSensorDefinition(
+        "automation_of_embeddings",
+        target=dg.AssetSelection.assets(*EMBEDDINGS),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=10,
+        # Only backfills respect the backfill policy: one run for all shards of a sample.
+        emit_backfills=True,
+        # For a condition of our own.
+        use_user_code_server=True,
+        description="Embeds indexed samples, a run for each.",
+    )

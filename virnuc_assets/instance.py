@@ -35,16 +35,28 @@ def open_instance() -> Iterator[DagsterInstance]:
             f"DAGSTER_HOME={home}: is not the full path of a folder with a dagster.yaml; set it "
             "to the folder of this project's dagster.yaml"
         )
-    from dagster import DagsterError, DagsterInstance
+    from dagster import DagsterInstance
 
     with chdir(home):
         try:
             instance = DagsterInstance.get()
-        except DagsterError as error:
-            reason = str(error).strip().splitlines()[0]
+        except Exception as error:  # a storage may raise whatever its database does
             raise SettingsError(
-                f"DAGSTER_HOME={home}: its Dagster instance cannot be opened ({reason}); correct "
-                "dagster.yaml"
+                f"DAGSTER_HOME={home}: its Dagster instance cannot be opened ({_reason(error)}); "
+                "correct dagster.yaml, or start the database that it names"
             ) from error
         with instance:
             yield instance
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong at first, in a line."""
+    from dagster import DagsterInvalidConfigError
+
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, DagsterInvalidConfigError):
+        text = "; ".join(found.message.partition("Stack Trace:")[0] for found in error.errors)
+    else:
+        text = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return " ".join(text.split())

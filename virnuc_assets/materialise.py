@@ -8,9 +8,10 @@ import dagster as dg
 from dagster import DagsterExecutionInterruptedError
 
 from virnuc_assets import console
+from virnuc_assets.assets.sources import add_samples
 from virnuc_assets.definitions import build_defs
 from virnuc_assets.errors import RunnerError
-from virnuc_assets.partitions import N_SHARDS, samples
+from virnuc_assets.partitions import N_SHARDS
 from virnuc_assets.resources import resources
 from virnuc_assets.settings import Settings
 from virnuc_assets.store.layout import Layout
@@ -32,8 +33,8 @@ def materialise_sample(
         KeyboardInterrupt: it was interrupted.
         RuntimeError: a job failed for another reason; holds the traceback.
     """
-    register(Layout(settings.store), name, fasta)
-    instance.add_dynamic_partitions(str(samples.name), [name])
+    layout = Layout(settings.store)
+    add_samples(instance, layout, settings.models, [register(layout, name, fasta)])
     defs = build_defs(resources(settings))
     shards = {_RANGE_START: f"{name}|0", _RANGE_END: f"{name}|{N_SHARDS - 1}"}
     with console.stage(f"{name}: indexing"):

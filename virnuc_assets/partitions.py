@@ -14,6 +14,11 @@ shards = dg.StaticPartitionsDefinition([str(shard) for shard in range(N_SHARDS)]
 sample_shards = dg.MultiPartitionsDefinition({"sample": samples, "shard": shards})
 
 
+def sample_of(partition: str) -> str:
+    """The sample of a partition `sample` or `sample|shard`."""
+    return partition.split("|")[0]
+
+
 def shards_by_sample(keys: list[str]) -> dict[str, dict[int, str]]:
     """Group keys `sample|shard` by sample: shard number → key."""
     grouped: dict[str, dict[int, str]] = {}

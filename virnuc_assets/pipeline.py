@@ -5,7 +5,7 @@ Here: which files of a store feed which stage. Not here: Dagster, progress bars,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,11 @@ from virnuc_assets.sequences.manifest import (
     read_manifest,
 )
 from virnuc_assets.settings import Models
+from virnuc_assets.store.agreement import refuse_what_disagrees
+from virnuc_assets.store.digests import shards_digest
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.lock import sole_writer
-from virnuc_assets.store.samples import registered
+from virnuc_assets.store.samples import Sample, registered
 from virnuc_assets.store.sharded import ShardedEmbeddings
 
 if TYPE_CHECKING:
@@ -58,8 +60,17 @@ def sequence_table(manifest: IndexManifest, encoder: EncoderName) -> TableFacts:
     return TableFacts(PROTEINS_FILE, manifest.unique_proteins, manifest.proteins_sha256)
 
 
+def sample_models(sample: Sample, models: Models) -> Models:
+    """The deployment's `models` with what is `sample`'s own."""
+    return replace(
+        models,
+        chunk_length=sample.chunk_length or models.chunk_length,
+        head=sample.head or models.head,
+    )
+
+
 def index_sample(layout: Layout, name: str, chunk_length: int) -> IndexManifest:
-    """Make a registered sample's sequence index.
+    """Make a registered sample's sequence index; cut as the sample says, or else `chunk_length`.
 
     Raises:
         InputError: the sample is unknown, or its file cannot be used.
@@ -67,8 +78,13 @@ def index_sample(layout: Layout, name: str, chunk_length: int) -> IndexManifest:
     # Compiles or loads machine code: not in every process that knows the pipeline.
     from virnuc_assets.sequences.index import build_index
 
-    source = Path(registered(layout, name).source)
-    return build_index(source, layout.index(name), chunk_length, tool_version=__version__)
+    sample = registered(layout, name)
+    return build_index(
+        Path(sample.source),
+        layout.index(name),
+        sample.chunk_length or chunk_length,
+        tool_version=__version__,
+    )
 
 
 def index_there(folder: Path, fasta: Path, chunk_length: int) -> IndexManifest | None:
@@ -125,7 +141,7 @@ def open_embeddings(layout: Layout, name: str, n_shards: int) -> SampleEmbedding
 
 
 def predict_sample(layout: Layout, name: str, n_shards: int, models: Models) -> PredictionSummary:
-    """Score a sample's frames with the head of `models` and write its results.
+    """Score a sample's frames with its own head, or that of `models`, and write its results.
 
     Raises:
         StoreError: an index or a shard is missing, they do not belong together, or they were made
@@ -135,6 +151,7 @@ def predict_sample(layout: Layout, name: str, n_shards: int, models: Models) -> 
     from virnuc_assets.classifier.head import load_head
     from virnuc_assets.classifier.predict import classify
 
+    models = sample_models(registered(layout, name), models)
     head = load_head(head_folder(layout, models.head))
     index, results = layout.index(name), layout.predictions(name)
     # Neither the index nor the results change hands while frames are paired with embeddings.
@@ -222,6 +239,7 @@ def head_folder(layout: Layout, head: str) -> Path:
 def _check_encoder(
     encoder: EncoderName, embeddings: ShardedEmbeddings, name: str, models: Models
 ) -> None:
+    refuse_what_disagrees(embeddings.files[0].path.parent, embeddings.files)
     encoding = models.encoding(encoder)
     weights = catalog.resolve_weights(encoder, encoding.weights)
     digest = catalog.encoder_digest(
@@ -245,4 +263,6 @@ def _provenance(prefix: str, embeddings: ShardedEmbeddings) -> dict[str, str]:
         f"{prefix}_attention": origin.attention,
         f"{prefix}_engine": origin.engine,
         f"{prefix}_device": origin.device,
+        f"{prefix}_token_budget": str(origin.token_budget),
+        f"{prefix}_shards_digest": shards_digest(file.checksum for file in embeddings.files),
     }

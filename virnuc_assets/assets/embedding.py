@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from virnuc_assets import pipeline
-from virnuc_assets.assets.failures import explained
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import VirnucError
 from virnuc_assets.partitions import N_SHARDS, shards_by_sample
 from virnuc_assets.resources import Models, Store
 from virnuc_assets.runner import client
 from virnuc_assets.runner.events import Event, Failed, Progress, ShardDone, Started, Warned
+from virnuc_assets.runner.logs import FOLDER as LOGS
+from virnuc_assets.store.samples import registered
 
 GPU_POOL = "gpu_host"
 _LOG_SECONDS = 10.0
@@ -34,14 +36,15 @@ def embed_shards(
     finished: dict[str, dict[str, Any]] = {}
     failures: list[str] = []
     settings = models.as_settings()
-    with explained():
-        pipeline.check_models(store.layout, settings)
     for sample, keys in shards_by_sample(list(context.partition_keys)).items():
         logger = EventLogger(context, sample)
         try:
+            own = pipeline.sample_models(registered(store.layout, sample), settings)
+            pipeline.check_models(store.layout, own)
             job = pipeline.embedding_job(
                 store.layout, sample, settings.encoding(encoder), N_SHARDS, tuple(sorted(keys))
             )
+            context.log.info(f"{sample}: workers log to {Path(job.output) / LOGS}")
             # Closed here and now when the run is terminated, not when garbage is collected.
             with closing(client.stream(job)) as events:
                 for event in events:

@@ -2,22 +2,24 @@
 
 import dagster as dg
 
-from virnuc_assets import __version__
 from virnuc_assets.assets.embedding import GPU_POOL, embed_shards
+from virnuc_assets.assets.few_samples import FewSamples
 from virnuc_assets.assets.sequence_index import sequence_index
+from virnuc_assets.assets.sources import esm2_weights
 from virnuc_assets.automation import after_inputs
+from virnuc_assets.encoders.catalog import VALUES_REVISION
 from virnuc_assets.partitions import sample_shards
 from virnuc_assets.resources import Models, Store
 
 
 @dg.asset(
     partitions_def=sample_shards,
-    deps=[sequence_index],
-    automation_condition=after_inputs,
+    deps=[sequence_index, esm2_weights],
+    automation_condition=after_inputs & FewSamples(),
     # One run embeds a sample's shards together: the model is loaded once, all GPUs are shared.
     backfill_policy=dg.BackfillPolicy.single_run(),
     pool=GPU_POOL,
-    code_version=__version__,
+    code_version=str(VALUES_REVISION),
     group_name="virnuc",
     kinds={"torch", "hdf5"},
 )

@@ -14,12 +14,16 @@ import typer
 from typer.exceptions import TyperException
 
 from virnuc_assets import console
+from virnuc_assets.cli.backfill import backfill
+from virnuc_assets.cli.compare import compare
 from virnuc_assets.cli.demo import demo
 from virnuc_assets.cli.doctor import doctor
 from virnuc_assets.cli.embed import embed
 from virnuc_assets.cli.evaluate import evaluate
+from virnuc_assets.cli.explain import explain
 from virnuc_assets.cli.gc import gc
 from virnuc_assets.cli.heads import heads_app
+from virnuc_assets.cli.import_run import import_run
 from virnuc_assets.cli.index import index
 from virnuc_assets.cli.inspect import inspect
 from virnuc_assets.cli.models import models_app
@@ -38,7 +42,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, index, embed, predict, evaluate, train_head, inspect, gc, doctor):
+for command in (
+    demo,
+    index,
+    embed,
+    predict,
+    evaluate,
+    train_head,
+    backfill,
+    inspect,
+    explain,
+    compare,
+    import_run,
+    gc,
+    doctor,
+):
     app.command()(command)
 for group, commands in {"samples": samples_app, "heads": heads_app, "models": models_app}.items():
     app.add_typer(commands, name=group)

@@ -61,8 +61,8 @@ _WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-# Raise when the same weights and sequence give another value than before.
-_VALUES_REVISION = 2
+VALUES_REVISION = 2
+"""Raised when the same weights and sequence give another value than before."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def encoder_digest(encoder: EncoderName, weights_sha256: str, long_sequences: Lo
             "layer": "last",
             "max_tokens": MAX_TOKENS[encoder],
             "long_sequences": long_sequences,
-            "revision": _VALUES_REVISION,
+            "revision": VALUES_REVISION,
         }
     )
 

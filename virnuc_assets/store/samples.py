@@ -17,11 +17,15 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 @dataclass(frozen=True)
 class Sample:
-    """A registered sample."""
+    """A registered sample: its file, and what it does not share with the deployment."""
 
     name: str
     source: str
     """Absolute path of its FASTA or FASTQ file."""
+    chunk_length: int | None = None
+    """Bases in a chunk; None: the deployment's."""
+    head: str | None = None
+    """The head that calls it, by name or folder; None: the deployment's."""
 
 
 def is_sequence_file(path: Path) -> bool:
@@ -60,25 +64,45 @@ def check_name(name: str) -> str:
     return name
 
 
-def register(layout: Layout, name: str, source: Path) -> Sample:
-    """Write down that sample `name` is made from `source` (again, if it was known).
+def register(
+    layout: Layout,
+    name: str,
+    source: Path,
+    chunk_length: int | None = None,
+    head: str | None = None,
+) -> Sample:
+    """Write down that sample `name` is made from `source`, and how (again, if it was known).
+
+    Raises:
+        InputError: the name is unusable or another file's, or there is no such file.
+    """
+    earlier = earlier_registration(layout, name, source)
+    sample = Sample(name, str(source.resolve()), chunk_length, head)
+    if sample != earlier:
+        write_json(layout.sample(name), asdict(sample))
+    return sample
+
+
+def earlier_registration(layout: Layout, name: str, source: Path) -> Sample | None:
+    """The sample `name` as it was registered from the same file, if it was.
 
     Raises:
         InputError: the name is unusable or another file's, or there is no such file.
     """
     if not source.is_file():
         raise InputError(f"{source}: no such file; give the path of a FASTA file")
-    sample = Sample(check_name(name), str(source.resolve()))
-    known = layout.sample(name)
-    if known.exists():
-        earlier = Sample(**read_json(known))
-        if earlier.source != sample.source and Path(earlier.source).exists():
-            raise InputError(
-                f"{source}: would be sample {name}, which is made from {earlier.source}; rename "
-                "the file or give the sample another name"
-            )
-    write_json(layout.sample(name), asdict(sample))
-    return sample
+    known = layout.sample(check_name(name))
+    if not known.exists():
+        return None
+    earlier = _read(known)
+    if earlier.source == str(source.resolve()):
+        return earlier
+    if Path(earlier.source).exists():
+        raise InputError(
+            f"{source}: would be sample {name}, which is made from {earlier.source}; rename "
+            "the file or give the sample another name"
+        )
+    return None
 
 
 def registered(layout: Layout, name: str) -> Sample:
@@ -93,9 +117,13 @@ def registered(layout: Layout, name: str) -> Sample:
             f"{name!r} is not a known sample; add it with `virnuc samples add FASTA --name {name}` "
             f"or drop its FASTA file into {layout.inbox}"
         )
-    return Sample(**read_json(path))
+    return _read(path)
 
 
 def all_samples(layout: Layout) -> list[Sample]:
     """Every registered sample, by name."""
-    return [Sample(**read_json(path)) for path in sorted(layout.samples.glob("*/sample.json"))]
+    return [_read(path) for path in sorted(layout.samples.glob("*/sample.json"))]
+
+
+def _read(path: Path) -> Sample:
+    return Sample(**read_json(path))

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -39,8 +38,8 @@ RUNS = """
 
 
 class Platform:
-    def __init__(self, home, dagster_yaml=None):
-        """`dagster_yaml`: in place of the project's own."""
+    def __init__(self, home, dagster_yaml=None, module="virnuc_assets.definitions"):
+        """`dagster_yaml` and `module` of the definitions: in place of the project's own."""
         self.home = home
         self.layout = Layout(home / "data")
         self.environ = {
@@ -48,13 +47,17 @@ class Platform:
             **untrained.settings(),
             "DAGSTER_HOME": str(home),
             "VIRNUC_SHARDS": "2",
+            "PYTHONPATH": str(REPOSITORY),
         }
+        # A deployment compiles its modules once, and not in every process.
+        self.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         yaml = dagster_yaml or (REPOSITORY / "dagster.yaml").read_text()
         (home / "dagster.yaml").write_text(yaml)
-        shutil.copy(REPOSITORY / "workspace.yaml", home)
+        workspace = (REPOSITORY / "workspace.yaml").read_text()
+        (home / "workspace.yaml").write_text(workspace.replace("virnuc_assets.definitions", module))
         (home / "data").mkdir()
 
     def start(self):
@@ -122,13 +125,18 @@ class Platform:
     def runs(self):
         return self.query(RUNS)["runsOrError"]["results"]
 
-    def stop_sensor(self, name):
-        sensors = self.query(SENSORS, repository=CODE_LOCATION)["sensorsOrError"]["results"]
-        (sensor,) = [sensor["id"] for sensor in sensors if sensor["name"] == name]
-        self.query("mutation($id: String!) { stopSensor(id: $id) { __typename } }", id=sensor)
+    def unfinished_runs(self):
+        ended = ("SUCCESS", "FAILURE", "CANCELED")
+        return [run for run in self.runs() if run["status"] not in ended]
 
-    def until(self, what, condition):
-        for _ in range(2 * GIVE_UP_SECONDS):
+    def stop_sensor(self, name):
+        """Switch off every sensor whose name begins with `name`."""
+        sensors = self.query(SENSORS, repository=CODE_LOCATION)["sensorsOrError"]["results"]
+        for sensor in [sensor["id"] for sensor in sensors if sensor["name"].startswith(name)]:
+            self.query("mutation($id: String!) { stopSensor(id: $id) { __typename } }", id=sensor)
+
+    def until(self, what, condition, seconds=GIVE_UP_SECONDS):
+        for _ in range(2 * seconds):
             if condition():
                 return
             time.sleep(0.5)

@@ -3,7 +3,18 @@
 import dagster as dg
 import pytest
 
-from virnuc_assets.partitions import N_SHARDS
+from virnuc_assets.partitions import N_SHARDS, sample_of
+from virnuc_assets_tests.dagster.deployment import Deployment
+from virnuc_assets_tests.dagster.stand_ins import definitions
+
+
+@pytest.fixture
+def deployment(tmp_path):
+    with dg.DagsterInstance.ephemeral() as instance:
+        deployment = Deployment(tmp_path, instance)
+        deployment.defs = definitions(deployment.layout.root)
+        deployment.observe()
+        yield deployment
 
 
 @pytest.fixture
@@ -66,3 +77,21 @@ def test_a_renewed_index_renews_all_that_follows(deployment, requested):
     assert requested() == {}
     deployment.embed("s")
     assert requested() == {"predictions": {"s"}, "sample_report": {"s"}}
+
+
+def test_many_samples_are_embedded_a_few_at_a_time(deployment, requested):
+    """As many samples as shards: of more, Dagster would put a shard of each into a run."""
+    names = [f"s{number}" for number in range(2 * N_SHARDS + 1)]
+    requested()
+    for name in names:
+        deployment.add(name)
+    assert requested() == {"sequence_index": set(names)}
+    for name in names:
+        deployment.index(name)
+    turns = []
+    while asked := requested():
+        assert asked["esm2_embeddings"] == asked["dnabert_s_embeddings"]
+        turns.append({sample_of(key) for key in asked["esm2_embeddings"]})
+        assert len(asked["esm2_embeddings"]) == len(turns[-1]) * N_SHARDS
+    assert [len(turn) for turn in turns] == [N_SHARDS, N_SHARDS, 1]
+    assert set().union(*turns) == set(names)

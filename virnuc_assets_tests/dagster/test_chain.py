@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import dagster as dg
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -12,7 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from virnuc_assets.partitions import N_SHARDS
 from virnuc_assets.settings import from_environment
-from virnuc_assets.store.digests import sha256_file
+from virnuc_assets.store.atomic import read_json
+from virnuc_assets.store.digests import sha256_file, sha256_json
 from virnuc_assets.store.embeddings import shard_path
 from virnuc_assets.store.sequence_table import SequenceTable, write_sequence_table
 from virnuc_assets_tests.dagster.deployment import FASTA, failure_sentence, metadata
@@ -27,6 +29,13 @@ def checks(result):
     }
 
 
+def data_version(deployment, asset):
+    """Data version of the sample's latest materialisation of `asset`."""
+    wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=["s"])
+    (record,) = deployment.instance.fetch_materializations(wanted, limit=1).records
+    return record.asset_materialization.tags["dagster/data_version"]
+
+
 def test_a_sample_goes_from_fasta_to_report(deployment):
     deployment.add("s")
     indexed, embedded = deployment.index("s"), deployment.embed("s")
@@ -34,11 +43,13 @@ def test_a_sample_goes_from_fasta_to_report(deployment):
     assert indexed.success and embedded.success and predicted.success
 
     assert checks(indexed) == {"ids_are_unique": True, "index_counts_reconcile": True}
-    assert checks(embedded) == {"shards_are_whole": True}
+    assert checks(embedded) == {"shards_are_whole": True, "agree_with_float32": True}
     assert checks(predicted) == {
         "every_record_is_accounted_for": True,
+        "counts_reconcile": True,
         "scores_are_probabilities": True,
         "digests_agree": True,
+        "is_like_its_cohort": True,
     }
     shards = metadata(embedded, "esm2_embeddings")
     assert set(shards) == SHARD_KEYS
@@ -54,6 +65,12 @@ def test_a_sample_goes_from_fasta_to_report(deployment):
     report = metadata(predicted, "sample_report")["s"]
     assert report["model"] == "untrained"
     assert report["scores"].startswith("![virus scores](data:image/png;base64,")
+
+    manifest = read_json(deployment.layout.index("s") / "manifest.json")
+    results = read_json(deployment.layout.predictions("s") / "results.json")
+    assert data_version(deployment, "sequence_index") == manifest["index_digest"]
+    assert data_version(deployment, "predictions") == sha256_json(results["provenance"])
+    assert metadata(indexed, "sequence_index")["s"]["sample"] == "s.fa → s"
 
     records = pl.read_parquet(deployment.layout.predictions("s") / "records.parquet")
     assert records["id"].to_list() == ["first", "second", "closed"]

@@ -26,11 +26,21 @@ def test_the_code_location_holds_the_chain_its_jobs_and_its_sensors():
         key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
         for key in graph.get_all_asset_keys()
     } == {
-        "sequence_index": set(),
-        "esm2_embeddings": {"sequence_index"},
-        "dnabert_s_embeddings": {"sequence_index"},
-        "predictions": {"sequence_index", "esm2_embeddings", "dnabert_s_embeddings"},
+        "sample_file": set(),
+        "sample_head": set(),
+        "esm2_weights": set(),
+        "dnabert_s_weights": set(),
+        "sequence_index": {"sample_file"},
+        "esm2_embeddings": {"sequence_index", "esm2_weights"},
+        "dnabert_s_embeddings": {"sequence_index", "dnabert_s_weights"},
+        "predictions": {
+            "sequence_index",
+            "esm2_embeddings",
+            "dnabert_s_embeddings",
+            "sample_head",
+        },
         "sample_report": {"predictions"},
+        "cohort_summary": {"predictions"},
         "classifier_head": set(),
     }
     assert {job.name for job in defs.jobs} == {
@@ -39,7 +49,13 @@ def test_the_code_location_holds_the_chain_its_jobs_and_its_sensors():
         "predict_samples",
         "train_head",
     }
-    assert {sensor.name for sensor in defs.sensors} == {"inbox", "automation"}
+    assert {sensor.name for sensor in defs.sensors} == {
+        "inbox",
+        "sources",
+        "automation",
+        "automation_of_embeddings",
+        "lost_runs",
+    }
     dg.Definitions.validate_loadable(defs)
 
 

@@ -5,10 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virnuc_assets.errors import InputError
+from virnuc_assets.store.atomic import write_json
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.samples import (
+    Sample,
     all_samples,
     check_name,
+    earlier_registration,
     is_sequence_file,
     register,
     registered,
@@ -66,6 +69,23 @@ def test_registration_remembers_the_file(tmp_path):
         registered(layout, "y")
     with pytest.raises(InputError, match="no such file"):
         register(layout, "y", tmp_path / "y.fa")
+
+
+def test_a_sample_keeps_what_is_its_own_until_it_is_registered_again(tmp_path):
+    layout = Layout(tmp_path / "store")
+    fasta = tmp_path / "x.fa"
+    fasta.write_text(">a\nACGT\n")
+    assert earlier_registration(layout, "x", fasta) is None
+    sample = register(layout, "x", fasta, chunk_length=300, head="mine")
+    assert (sample.chunk_length, sample.head) == (300, "mine")
+    assert earlier_registration(layout, "x", fasta) == registered(layout, "x") == sample
+    assert register(layout, "x", fasta) == Sample("x", str(fasta))
+
+
+def test_a_registration_of_an_earlier_version_is_read(tmp_path):
+    layout = Layout(tmp_path / "store")
+    write_json(layout.sample("x"), {"name": "x", "source": "/x.fa"})
+    assert registered(layout, "x") == Sample("x", "/x.fa")
 
 
 def test_a_name_stays_with_its_file(tmp_path):
