@@ -7,7 +7,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 FUZZ_SECONDS ?= 1800
 FAULTS ?= 200
 
-.PHONY: demo test check fuzz faults platform ui clean
+.PHONY: demo test check fuzz faults platform docs ui clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/installed ## materialise the bundled sample through the assets and show its calls
@@ -33,7 +33,11 @@ faults: .venv/installed ## end runs of a platform, and embedding runs in random 
 	@$(BIN)/python -m virnuc_assets_tests.faults.run --faults $(FAULTS) --log benchmarks/results/faults.log
 
 platform: .venv/installed ## the UI in a browser, a Postgres instance, a cohort, files that arrive while things are killed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,platform]'
 	@$(BIN)/python -m pytest -q -m platform
+
+docs: .venv/installed ## the documentation, into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 ui: .venv/installed ## webserver and daemon on http://127.0.0.1:3000
 	@mkdir -p data
