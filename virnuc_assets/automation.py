@@ -16,12 +16,17 @@ def _once_inputs_are_there(dependencies_updated: dg.AutomationCondition) -> dg.A
     `eager`, it takes up what was missing before automation first looked. What has failed waits for
     a person, or for something new.
     """
+    something_new = (
+        dg.AutomationCondition.newly_missing()
+        | dg.AutomationCondition.code_version_changed()
+        | dependencies_updated
+    ).since(dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated())
+    # Updated while a run was at work on what was there before: that run's end answers nothing.
+    overtaken = (dependencies_updated & dg.AutomationCondition.run_in_progress()).since(
+        dg.AutomationCondition.newly_requested()
+    )
     return (
-        (
-            dg.AutomationCondition.newly_missing()
-            | dg.AutomationCondition.code_version_changed()
-            | dependencies_updated
-        ).since(dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated())
+        (something_new | overtaken)
         & ~dg.AutomationCondition.any_deps_missing()
         & ~dg.AutomationCondition.any_deps_in_progress()
         & ~dg.AutomationCondition.in_progress()

@@ -121,5 +121,7 @@ def _wanted(
     status = instance.get_status_by_partition(key, partitions, partitions_def) or {}
     if which == "failed":
         return {one for one in partitions if status.get(one) == AssetPartitionStatus.FAILED}
-    there = (AssetPartitionStatus.MATERIALIZED, AssetPartitionStatus.IN_PROGRESS)
-    return {one for one in partitions if status.get(one) not in there}
+    # What was made stays made when it is tried again and fails.
+    made = instance.get_materialized_partitions(key)
+    at_work = AssetPartitionStatus.IN_PROGRESS
+    return {one for one in partitions if one not in made and status.get(one) != at_work}

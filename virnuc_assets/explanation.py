@@ -193,10 +193,7 @@ def _chunk(
         chunk=number,
         first_base=start + 1,
         last_base=stop,
-        **{
-            name: called.get(name)
-            for name in ("is_virus", "score_other", "score_virus", "log_odds")
-        },
+        **{name: called.get(name) for name in _OF_CHUNK},
         frames=tuple(
             Frame(
                 is_best=frame["name"] == called.get("best_frame"),

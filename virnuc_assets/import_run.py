@@ -51,9 +51,11 @@ def import_run(folder: Path, output: Path, model: str) -> Imported:
     original's, so it is not here either.
 
     Raises:
-        InputError: there is nothing to import, or a file cannot be used.
+        InputError: there is nothing to import, a file cannot be used, or `output` is in `folder`.
         StoreError: `output` cannot be written.
     """
+    if output.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{output}: lies in the run's own folder; choose another output folder")
     run = find_run(folder)
     (output / IMPORTED).unlink(missing_ok=True)
     sources = {str(path.relative_to(folder)): sha256_file(path) for path in run.files}
@@ -70,6 +72,10 @@ def import_run(folder: Path, output: Path, model: str) -> Imported:
     for path in run.embeddings:
         parts = read_embeddings(path)
         name = "_".join(path.relative_to(folder).parts)
+        if name in embeddings:
+            raise InputError(
+                f"{path}: would be {name}, as another file is; import its folder by itself"
+            )
         embeddings[name] = _write_embeddings(output / name, parts, provenance)
     found = Imported(output, frames, records, viral, embeddings)
     write_json(

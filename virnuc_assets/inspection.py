@@ -44,7 +44,7 @@ from virnuc_assets.sequences.manifest import (
     read_manifest,
 )
 from virnuc_assets.sequences.sequence_list import UNIQUE_FILE
-from virnuc_assets.store.agreement import AGREEMENT_FILE
+from virnuc_assets.store.agreement import SUFFIX as AGREEMENT_SUFFIX
 from virnuc_assets.store.atomic import read_json
 from virnuc_assets.store.digests import sha256_file
 from virnuc_assets.store.sequence_table import SequenceTable
@@ -217,7 +217,7 @@ _KINDS: tuple[tuple[str, str, Callable[[Path, bool], Finding]], ...] = (
     ("shard-*.h5", "shard of embeddings", describe_embeddings),
     ("*.h5", "embeddings", describe_embeddings),
     ("run.json", "record of a run", describe_run),
-    (AGREEMENT_FILE, "comparison with float32", describe_agreement),
+    (f"*{AGREEMENT_SUFFIX}", "comparison with float32", describe_agreement),
     ("sample.json", "sample", _describe_sample),
     (result_files.MANIFEST, "results", _describe_results),
     (result_files.ORIGINAL_FRAMES, "scores of frames, as the original writes", _describe_original),

@@ -89,7 +89,7 @@ def describe_run(path: Path, deep: bool) -> Finding:
 
 def describe_agreement(path: Path, deep: bool) -> Finding:
     """Facts and faults of a comparison with float32."""
-    record = read_agreement(path.parent)
+    record = read_agreement(path)
     if record is None or record.passed:
         return {} if record is None else asdict(record), []
     return asdict(record), [

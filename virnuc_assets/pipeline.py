@@ -239,7 +239,7 @@ def head_folder(layout: Layout, head: str) -> Path:
 def _check_encoder(
     encoder: EncoderName, embeddings: ShardedEmbeddings, name: str, models: Models
 ) -> None:
-    refuse_what_disagrees(embeddings.files[0].path.parent, embeddings.files)
+    refuse_what_disagrees(embeddings.files)
     encoding = models.encoding(encoder)
     weights = catalog.resolve_weights(encoder, encoding.weights)
     digest = catalog.encoder_digest(

@@ -26,6 +26,17 @@ if TYPE_CHECKING:
 
 _NAME = r"^(.+)_chunk_([1-9][0-9]*)([FR][123])$"
 _ROWS = 8192
+# What torch and pickle raise on files that are cut, foreign or forged.
+_DAMAGE = (
+    RuntimeError,
+    UnpicklingError,
+    OSError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,8 @@ def find_run(folder: Path) -> Run:
     """What lies in `folder` or below it.
 
     Raises:
-        InputError: there is no such folder, nothing in it that can be read, or two tables.
+        InputError: there is no such folder, nothing in it that can be read, two tables, or an HDF5
+            file that is damaged.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the one that the run's outputs are in")
@@ -151,7 +163,7 @@ def read_merged(path: Path) -> tuple[list[str], np.ndarray]:
         ids, data = [str(name) for name in content["ids"]], content["data"]
         values = data if isinstance(data, torch.Tensor) else torch.stack(list(data))
         features = values.float().numpy()
-    except (RuntimeError, UnpicklingError, EOFError, LookupError, TypeError, ValueError) as error:
+    except _DAMAGE as error:
         reason = (str(error).splitlines() or [repr(error)])[0]
         raise InputError(
             f"{path}: is no file of merged features ({reason}); remove it or copy it again"
@@ -185,6 +197,14 @@ def read_embeddings(path: Path) -> Iterator[tuple[list[str], np.ndarray]]:
 def _holds_embeddings(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
-            return "embeddings" in file and "sequence_ids" in file
-    except OSError:
-        return False
+            names = file.get("sequence_ids")
+            return (
+                isinstance(file.get("embeddings"), h5py.Dataset)
+                and isinstance(names, h5py.Dataset)
+                and h5py.check_string_dtype(names.dtype) is not None
+            )
+    except OSError as error:
+        raise InputError(
+            f"{path}: is not a whole HDF5 file ({error}); copy it again, or take it out of the "
+            "folder"
+        ) from error

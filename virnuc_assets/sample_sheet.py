@@ -18,6 +18,7 @@ from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.samples import Sample, earlier_registration, register, sample_name
 
 SHEET_SUFFIX = ".csv"
+_LONGEST_PATH = 250
 
 
 class _Line(BaseModel):
@@ -79,9 +80,10 @@ def read_sheet(layout: Layout, sheet: Path, models: Models) -> list[Sample]:
 def listed_files(sheet: Path) -> list[Path]:
     """The files that a sheet lists, there or not; none if it cannot be read."""
     try:
-        return [sheet.parent / cells["path"] for _, cells in _lines(sheet) if "path" in cells]
+        paths = [cells.get("path", "") for _, cells in _lines(sheet)]
     except InputError:
         return []
+    return [sheet.parent / path for path in paths if path and "\0" not in path]
 
 
 def _sample(layout: Layout, folder: Path, line: _Line, models: Models) -> Sample:
@@ -101,6 +103,8 @@ def _head(layout: Layout, folder: Path, head: str) -> str:
     """A head as every process finds it: an imported one by name, any other by its full path."""
     if head == bundled.NAME:
         return str(bundled.HEAD)
+    if len(head) > _LONGEST_PATH or "\0" in head:
+        raise InputError(f"{head[:40]!r}…: cannot name a head; give its name or its folder")
     return head if (layout.heads / head).is_dir() else str((folder / head).absolute())
 
 

@@ -25,7 +25,7 @@ from virnuc_assets.runner.events import Failed
 from virnuc_assets.runner.job import Job
 from virnuc_assets.sequences.manifest import IndexManifest, read_manifest
 from virnuc_assets.settings import Models
-from virnuc_assets.store.agreement import AgreementRecord, write_agreement
+from virnuc_assets.store.agreement import AgreementRecord, agreement_of, write_agreement
 from virnuc_assets.store.digests import sha256_file
 from virnuc_assets.store.embeddings import EmbeddingFile, read_attributes, shard_path
 from virnuc_assets.store.layout import Layout
@@ -45,7 +45,8 @@ def spot_check(
 ) -> AgreementRecord | None:
     """Compare random embeddings of a shard, the same ones whenever it is asked for.
 
-    What was found is left beside the shard: predictions refuse one that does not agree.
+    What was found is left beside the shard: predictions refuse one that does not agree. A shard
+    that was compared before is not compared again.
 
     Returns:
         What was found. None where the embeddings were computed in float32 on a CPU, which is
@@ -56,15 +57,16 @@ def spot_check(
         StoreError: index or shard are missing, damaged, or of other weights than `models`.
     """
     manifest = read_manifest(layout.index(sample))
-    folder = layout.embeddings(sample, encoder)
-    file = read_attributes(shard_path(folder, shard, n_shards))
+    file = read_attributes(shard_path(layout.embeddings(sample, encoder), shard, n_shards))
     rows = _some_rows(file, manifest)
     if not len(rows) or (file.identity.dtype == _EXACT and file.origin.device == "CPU"):
         return None
+    if (known := agreement_of(file)) is not None:
+        return known
     table = layout.index(sample) / pipeline.sequence_table(manifest, encoder).file
     again = _in_float32(SequenceTable(table).take(rows), file, models)
     record = _record(file, agreement(_stored(file, rows), again))
-    write_agreement(folder, record)
+    write_agreement(file.path, record)
     return record
 
 

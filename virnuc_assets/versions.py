@@ -55,7 +55,7 @@ def file_stamp(path: Path) -> str | None:
     """Size and time of change of a file; None if it is not there."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return None
     return f"{status.st_size}-{status.st_mtime_ns}"
 

@@ -12,7 +12,14 @@ from virnuc_assets.errors import InputError
 from virnuc_assets.instance import open_instance
 from virnuc_assets.settings import Settings, from_environment
 from virnuc_assets.store.layout import Layout
-from virnuc_assets.store.samples import Sample, all_samples, check_name, register, sample_name
+from virnuc_assets.store.samples import (
+    Sample,
+    all_samples,
+    check_name,
+    earlier_registration,
+    register,
+    sample_name,
+)
 
 samples_app = typer.Typer(help="Samples of the Dagster platform.")
 
@@ -95,7 +102,11 @@ def _registered(
     layout: Layout, files: dict[str, Path], sheet: Path | None, settings: Settings
 ) -> list[Sample]:
     if sheet is None:
-        return [register(layout, sample, path) for sample, path in files.items()]
+        # One that is known keeps what it does not share with the deployment.
+        return [
+            earlier_registration(layout, sample, path) or register(layout, sample, path)
+            for sample, path in files.items()
+        ]
     from virnuc_assets.sample_sheet import register_sheet
 
     return register_sheet(layout, sheet, settings.models)

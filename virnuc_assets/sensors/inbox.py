@@ -25,6 +25,7 @@ from virnuc_assets.store.samples import (
     Sample,
     all_samples,
     earlier_registration,
+    is_file,
     is_sequence_file,
     register,
     sample_name,
@@ -69,9 +70,21 @@ def inbox_sensor(
     waiting = {
         file: stamp
         for file, stamp in stamps.items()
-        if str((inbox / file).resolve()) not in taken and before.sheets.get(file) != stamp
+        if str((inbox / file).resolve()) not in taken
+        and before.sheets.get(file) != file_stamp(inbox / file)
     }
-    settled = [file for file, stamp in waiting.items() if before.waiting.get(file) == stamp]
+    # A file is the sheet's that names it, also while that waits or cannot be used.
+    claimed = {
+        str(path.resolve())
+        for file in waiting
+        if _is_sheet(inbox / file)
+        for path in listed_files(inbox / file)
+    }
+    settled = [
+        file
+        for file, stamp in waiting.items()
+        if before.waiting.get(file) == stamp and str((inbox / file).resolve()) not in claimed
+    ]
     # Sheets first: they may name files of the inbox. What failed before comes last, so that it
     # cannot keep the rest from its turn.
     settled.sort(key=lambda file: (file in before.told, not _is_sheet(inbox / file)))
@@ -96,7 +109,7 @@ def inbox_sensor(
         told.pop(file, None)
         del waiting[file]
         if _is_sheet(path):
-            sheets[file] = stamps[file]
+            sheets[file] = file_stamp(path) or ""
     if len(settled) > FILES_A_TICK:
         context.log.info(f"{len(settled) - FILES_A_TICK} files are left for the next ticks")
     new = [sample for sample in added if sample.name not in known]
@@ -132,7 +145,7 @@ def _samples_of(layout: Layout, path: Path, models: Models) -> list[Sample]:
 
 
 def _wanted(path: Path) -> bool:
-    return (_is_sheet(path) or is_sequence_file(path)) and path.is_file()
+    return (_is_sheet(path) or is_sequence_file(path)) and is_file(path)
 
 
 def _is_sheet(path: Path) -> bool:

@@ -18,10 +18,13 @@ import dagster as dg
 
 GRPC_INFO_TAG = ".dagster/grpc_info"
 _PROC = Path("/proc")
+# Of a process that has ended and that nobody has asked about.
+_ENDED = "ZX"
+# By so much the clock may have been set since.
+_CLOCK_SECONDS = 60.0
 _HAVE_A_PROCESS = [
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
 ]
 
 
@@ -37,10 +40,16 @@ def lost_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """
     instance = context.instance
     for run in instance.get_runs(dg.RunsFilter(statuses=_HAVE_A_PROCESS)):
-        if _is_lost(instance, run):
+        # Its process may have ended well since it was listed.
+        if _is_lost(instance, run) and _has_a_process(instance, run.run_id):
             instance.report_run_failed(run, "The run's process and its code server were killed.")
             context.log.warning(f"run {run.run_id}: its process is gone; it counts as failed")
     return dg.SkipReason("This sensor starts no runs.")
+
+
+def _has_a_process(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.status in _HAVE_A_PROCESS
 
 
 def _is_lost(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
@@ -56,7 +65,7 @@ def _is_lost(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
         if pid is not None:
             began = _began(int(str(pid.value)))
             # A number may be given to another process.
-            return began is None or began > record.event_log_entry.timestamp
+            return began is None or began > record.event_log_entry.timestamp + _CLOCK_SECONDS
     return False
 
 
@@ -71,7 +80,10 @@ def _answers(path: str) -> bool:
 def _began(pid: int) -> float | None:
     """When a process began, in seconds since the epoch; None if there is none."""
     with suppress(OSError):
-        ticks = int((_PROC / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()[19])
+        state, *numbers = (_PROC / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()
+        if state in _ENDED:
+            return None
+        ticks = int(numbers[18])
         up = float((_PROC / "uptime").read_text().split()[0])
         return time.time() - up + ticks / os.sysconf("SC_CLK_TCK")
     return None

@@ -1,6 +1,6 @@
-"""What a comparison of a shard with float32 found, beside the shards: `float32.json`.
+"""What a comparison of a shard with float32 found, in a file beside the shard.
 
-It is about one shard, named by its checksum. Of a shard that was made again it says nothing.
+It names the shard's checksum. Of a shard that was made again it says nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from virnuc_assets.errors import StoreError
 from virnuc_assets.store.atomic import read_json, write_json
 from virnuc_assets.store.embeddings import EmbeddingFile
 
-AGREEMENT_FILE = "float32.json"
+SUFFIX = ".float32.json"
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,26 @@ class AgreementRecord:
     least: float
 
 
-def write_agreement(directory: Path, record: AgreementRecord) -> None:
-    """Write the record into a folder of shards, in place of an earlier one.
+def agreement_path(shard: Path) -> Path:
+    """The record's file, of a shard's."""
+    return shard.with_suffix(SUFFIX)
+
+
+def write_agreement(shard: Path, record: AgreementRecord) -> None:
+    """Write the record beside a shard's file, in place of an earlier one.
 
     Raises:
         StoreError: it cannot be written.
     """
-    write_json(directory / AGREEMENT_FILE, asdict(record))
+    write_json(agreement_path(shard), asdict(record))
 
 
-def read_agreement(directory: Path) -> AgreementRecord | None:
-    """The record in a folder of shards; None where nothing was compared.
+def read_agreement(path: Path) -> AgreementRecord | None:
+    """The record in a file; None if there is none.
 
     Raises:
         StoreError: it is damaged.
     """
-    path = directory / AGREEMENT_FILE
     if not path.is_file():
         return None
     try:
@@ -60,17 +64,25 @@ def read_agreement(directory: Path) -> AgreementRecord | None:
         ) from error
 
 
-def refuse_what_disagrees(directory: Path, files: Sequence[EmbeddingFile]) -> None:
-    """Refuse shards, all of a folder, of which one was found not to agree with float32.
+def agreement_of(file: EmbeddingFile) -> AgreementRecord | None:
+    """What was found of these very embeddings; None if they were never compared.
+
+    Raises:
+        StoreError: the record is damaged.
+    """
+    record = read_agreement(agreement_path(file.path))
+    return record if record is not None and record.checksum == file.checksum else None
+
+
+def refuse_what_disagrees(files: Sequence[EmbeddingFile]) -> None:
+    """Refuse shards of which one was found not to agree with float32.
 
     Raises:
         StoreError: there is one.
     """
-    record = read_agreement(directory)
-    if record is None or record.passed:
-        return
     for file in files:
-        if file.checksum == record.checksum:
+        record = agreement_of(file)
+        if record is not None and not record.passed:
             raise StoreError(
                 f"{file.path}: does not agree with float32 (a cosine of {record.minimum:.4f}, and "
                 f"{record.least} is wanted); delete it and embed again, with VIRNUC_DTYPE=float32 "

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from virnuc_assets.errors import InputError
+from virnuc_assets.errors import InputError, StoreError
 from virnuc_assets.store.atomic import read_json, write_json
 from virnuc_assets.store.layout import Layout
+
+log = logging.getLogger(__name__)
 
 SEQUENCE_SUFFIXES = (".fa", ".fasta", ".fna", ".fq", ".fastq")
 _COMPRESSIONS = ("", ".gz", ".bgz", ".zst")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_LONGEST = 200
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,14 @@ class Sample:
 def is_sequence_file(path: Path) -> bool:
     """Whether a file's name is one a sample is made from."""
     return not path.name.startswith(".") and _stem(path) is not None
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file that can be looked at; a name that none can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def sample_name(path: Path) -> str:
@@ -57,9 +69,10 @@ def check_name(name: str) -> str:
     Raises:
         InputError: it cannot.
     """
-    if not _NAME.fullmatch(name) or "..." in name or name in (".", ".."):
+    if not _NAME.fullmatch(name) or "..." in name or name in (".", "..") or len(name) > _LONGEST:
         raise InputError(
-            f"{name!r} cannot name a sample; use letters, digits, '.', '_' and '-', and no '...'"
+            f"{name[:_LONGEST]!r} cannot name a sample; use letters, digits, '.', '_' and '-', "
+            f"{_LONGEST} at most, and no '...'"
         )
     return name
 
@@ -89,7 +102,7 @@ def earlier_registration(layout: Layout, name: str, source: Path) -> Sample | No
     Raises:
         InputError: the name is unusable or another file's, or there is no such file.
     """
-    if not source.is_file():
+    if not is_file(source):
         raise InputError(f"{source}: no such file; give the path of a FASTA file")
     known = layout.sample(check_name(name))
     if not known.exists():
@@ -97,7 +110,7 @@ def earlier_registration(layout: Layout, name: str, source: Path) -> Sample | No
     earlier = _read(known)
     if earlier.source == str(source.resolve()):
         return earlier
-    if Path(earlier.source).exists():
+    if is_file(Path(earlier.source)):
         raise InputError(
             f"{source}: would be sample {name}, which is made from {earlier.source}; rename "
             "the file or give the sample another name"
@@ -121,9 +134,19 @@ def registered(layout: Layout, name: str) -> Sample:
 
 
 def all_samples(layout: Layout) -> list[Sample]:
-    """Every registered sample, by name."""
-    return [_read(path) for path in sorted(layout.samples.glob("*/sample.json"))]
+    """Every registered sample, by name; one that cannot be read is left out, with a warning."""
+    found = []
+    for path in sorted(layout.samples.glob("*/sample.json")):
+        try:
+            found.append(_read(path))
+        except StoreError as error:
+            if path.exists():
+                log.warning("%s", error)
+    return found
 
 
 def _read(path: Path) -> Sample:
-    return Sample(**read_json(path))
+    try:
+        return Sample(**read_json(path))
+    except TypeError as error:
+        raise StoreError(f"{path}: is no sample's ({error}); add the sample again") from error

@@ -53,7 +53,7 @@ KINDS = {
     "samples/demo/embeddings/esm2/shard-00-of-02.h5": "shard of embeddings",
     "samples/demo/embeddings/esm2/shard-01-of-02.blocks/block-00000.h5": "block of embeddings",
     "samples/demo/embeddings/esm2/run.json": "record of a run",
-    "samples/demo/embeddings/esm2/float32.json": "comparison with float32",
+    "samples/demo/embeddings/esm2/shard-00-of-02.float32.json": "comparison with float32",
     "predictions/demo": "results",
     "predictions/demo/results.json": "results",
     "predictions/demo/frames.parquet": "table",
@@ -87,7 +87,7 @@ def embed(layout: Layout, encoder: str, digest: str, rows: int, dim: int) -> Sha
             write_embeddings(path, about, ORIGIN, counts, dim, [piece], lost)
     renew_view(folder, N_SHARDS, {})
     compared = AgreementRecord(0, "c", "float16", "H200", True, 8, 0.9999, 0.99999, 0.999)
-    write_agreement(folder, compared)
+    write_agreement(folder / "shard-00-of-02.h5", compared)
     run = {
         "job": {"encoding": asdict(Encoding(encoder, "weights.pt")), "index_digest": digest},
         **dict.fromkeys(("started", "end"), "then"),
@@ -307,14 +307,14 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str, bool]] = {
         False,
     ),
     "shard that does not agree with float32": (
-        f"{ESM2}/float32.json",
-        lambda root: change(root / ESM2 / "float32.json", passed=False),
+        f"{ESM2}/shard-00-of-02.float32.json",
+        lambda root: change(root / ESM2 / "shard-00-of-02.float32.json", passed=False),
         "float32.json: shard 0 was found not to agree with float32",
         False,
     ),
     "comparison of something else": (
-        f"{ESM2}/float32.json",
-        lambda root: (root / ESM2 / "float32.json").write_text("{}"),
+        f"{ESM2}/shard-00-of-02.float32.json",
+        lambda root: (root / ESM2 / "shard-00-of-02.float32.json").write_text("{}"),
         "float32.json: is not a comparison with float32",
         False,
     ),

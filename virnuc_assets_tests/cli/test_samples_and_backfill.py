@@ -24,6 +24,12 @@ def test_the_samples_of_a_sheet_are_added_and_listed(virnuc, sheet, dna, dagster
     assert listed[3].split() == ["two", "no", "0/8", "0/8", "no", str(two)]
 
 
+def test_a_sample_that_is_added_again_keeps_what_is_its_own(virnuc, sheet, dna, dagster_home):
+    assert virnuc("samples", "add", "--sheet", sheet, DAGSTER_HOME=dagster_home).returncode == 0
+    again = virnuc("samples", "add", dna, "--name", "one", DAGSTER_HOME=dagster_home)
+    assert again.stdout == f"one: {dna} (chunks of 300)\n", again.stderr
+
+
 def test_a_sheet_with_faulty_lines_adds_nothing(virnuc, refused, sheet, dagster_home):
     sheet.write_text(SHEET + "three,gone.fa,\nfour,dna.fa,many\n")
     sentence = refused("samples", "add", "--sheet", sheet, DAGSTER_HOME=dagster_home)

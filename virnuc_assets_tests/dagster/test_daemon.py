@@ -87,6 +87,7 @@ def test_a_file_in_the_inbox_ends_in_a_report_without_a_hand_on_it(platform):
     assert any(shards <= {tag["key"] for tag in run["tags"]} for run in embeddings)
 
 
+@pytest.mark.platform
 def test_the_ui_materialises_a_whole_sample(platform):
     """What the UI sends for "Materialize all", sample `by_hand`, "Launch backfill"."""
     platform.stop_sensor("automation")
@@ -105,6 +106,7 @@ def test_the_ui_materialises_a_whole_sample(platform):
     platform.until("all runs end", platform.all_runs_succeeded)
 
 
+@pytest.mark.platform
 def test_job_backfills_take_several_samples(platform):
     platform.stop_sensor("automation")
     names = ["one", "two"]

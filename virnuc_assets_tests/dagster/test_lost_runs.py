@@ -58,8 +58,26 @@ def test_a_run_whose_process_and_code_server_are_gone_has_failed(status, ended, 
 
 def test_a_process_number_that_was_given_away_counts_as_gone(status, gone, monkeypatch):
     """The process of that number began after the run said that it was its own."""
-    monkeypatch.setattr(lost_runs, "_began", lambda pid: time.time() + 1)
+    monkeypatch.setattr(lost_runs, "_began", lambda pid: time.time() + 100)
     assert status(os.getpid(), gone) == dg.DagsterRunStatus.FAILURE
+
+
+def test_a_process_that_ended_and_that_nobody_asked_about_counts_as_gone(status, gone):
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    try:
+        assert status(process.pid, gone) == dg.DagsterRunStatus.FAILURE
+    finally:
+        process.wait()
+
+
+def test_a_run_that_ends_while_it_is_looked_at_has_not_failed(status, ended, gone, monkeypatch):
+    def ends(instance, run):
+        instance.report_run_canceled(run)
+        return True
+
+    monkeypatch.setattr(lost_runs, "_is_lost", ends)
+    assert status(ended, gone) == dg.DagsterRunStatus.CANCELED
 
 
 def test_a_run_that_is_at_work_goes_on_without_its_code_server(status, gone):

@@ -227,6 +227,40 @@ def test_a_sheet_waits_for_the_files_it_names(box):
     assert box.samples() == ["x"]
 
 
+def test_a_file_that_a_faulty_sheet_names_waits_for_it(deployment, box):
+    """Else it would be a sample by the deployment's settings, and one by the sheet's later."""
+    box.drop("x.fa")
+    sheet = box.drop("samples.csv", "path,name\nx.fa,no name\n")
+    for _ in range(3):
+        box.tick()
+    assert box.samples() == []
+    sheet.write_text("path,name\nx.fa,renamed\n")
+    for _ in range(3):
+        box.tick()
+    assert box.samples() == ["renamed"]
+
+
+def test_a_file_may_be_taken_out_once_its_sheet_was_taken(box):
+    file = box.drop("x.fa")
+    box.drop("samples.csv", "path,name\nx.fa,renamed\n")
+    for _ in range(3):
+        box.tick()
+    file.unlink()
+    for _ in range(3):
+        box.tick()
+        assert box.messages == []
+    assert box.samples() == ["renamed"]
+
+
+@pytest.mark.parametrize("cells", ["x" * 300 + ".fa,", "x.fa," + "n" * 300, "x\0.fa,"])
+def test_a_name_that_no_file_can_have_holds_up_no_other(cells, box):
+    box.drop("samples.csv", f"path,name\n{cells}\n")
+    box.drop("other.fa")
+    for _ in range(3):
+        box.tick()
+    assert box.samples() == ["other"]
+
+
 @pytest.mark.platform
 def test_thousands_of_files_are_taken_a_tick_at_a_time(box):
     for number in range(5000):

@@ -241,6 +241,26 @@ def test_a_sample_that_failed_waits_for_something_new(deployment, chain):
     assert chain.tick() == {"sequence_index": {"bad"}}
 
 
+def test_what_changes_during_a_run_is_taken_up_after_it(deployment, chain, tmp_path):
+    """That run's end is no answer to what came after its beginning."""
+    instance, key = deployment.instance, dg.AssetKey("predictions")
+    job = deployment.defs.resolve_implicit_global_asset_job_def()
+    at_work = instance.create_run_for_job(
+        job.get_subset(asset_selection={key}),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={"dagster/partition": "s"},
+        asset_selection=frozenset({key}),
+    )
+    assert chain.tick() == {}
+    models = copy_of_models(chain, tmp_path / "other")
+    touch(tmp_path / "other" / "head" / "head.safetensors")
+    chain.use(head=models.head)
+    assert chain.tick() == {}
+    instance.report_runless_asset_event(dg.AssetMaterialization("predictions", partition="s"))
+    instance.report_run_canceled(at_work)
+    assert chain.tick() == {"predictions": {"s"}, "sample_report": {"s"}}
+
+
 def test_samples_that_were_there_before_automation_are_taken_up(deployment):
     deployment.observe()
     deployment.add("s")

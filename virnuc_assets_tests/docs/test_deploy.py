@@ -38,7 +38,7 @@ def test_dagster_reads_the_instances_settings_as_they_are_meant(tmp_path, monkey
     (tmp_path / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text())
     with DagsterInstance.from_config(str(tmp_path)) as instance:
         assert instance.run_retries_enabled
-        assert instance.run_retries_max_retries == 1
+        assert instance.run_retries_max_retries == 3
         assert not instance.run_retries_retry_on_asset_or_op_failure
         assert instance.run_monitoring_enabled
         for kind in (InstigatorType.SENSOR, InstigatorType.AUTO_MATERIALIZE):

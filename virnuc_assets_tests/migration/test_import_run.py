@@ -134,8 +134,30 @@ def test_what_cannot_be_used_is_one_sentence(spoil, message, run, tmp_path, caps
     assert "executed" not in capsys.readouterr().out
 
 
+def test_nothing_of_the_run_is_overwritten(run):
+    with pytest.raises(InputError, match="lies in the run's own folder"):
+        import_run(run, run / "kept", "m")
+
+
+def test_a_damaged_hdf5_file_is_named_and_not_passed_over(run, tmp_path):
+    (run / "embeddings.h5").write_bytes(b"half a file")
+    with pytest.raises(InputError, match="is not a whole HDF5 file"):
+        import_run(run, tmp_path / "out", "m")
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    for path in ("a/b.h5", "a_b.h5"):
+        (tmp_path / "run" / path).parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(tmp_path / "run" / path, "w") as file:
+            file["embeddings"] = np.ones((1, 2), np.float32)
+            file["sequence_ids"] = ["a"]
+    with pytest.raises(InputError, match=r"would be a_b\.h5, as another file is"):
+        import_run(tmp_path / "run", tmp_path / "out", "m")
+
+
 def test_a_folder_without_a_run_is_named(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         import_run(tmp_path / "none", tmp_path / "out", "m")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no prediction_results\.txt, no \*_merged\.pt"):
-        import_run(tmp_path, tmp_path / "out", "m")
+        import_run(tmp_path / "empty", tmp_path / "out", "m")
