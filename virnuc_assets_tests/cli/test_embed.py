@@ -194,6 +194,8 @@ class File(io.FileIO):
         return super().write(data)
 
 hdf5.FileIO = File
+# A shell starts what it puts into the background with this signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv = ["virnuc", "embed", "a.fa", "-o", "out.h5", "--encoder", "esm2"]
 main()
 """
