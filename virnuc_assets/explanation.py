@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from virnuc_assets.classifier import calls, result_files
+from virnuc_assets.encoders.catalog import PREFIXES, EncoderName
 from virnuc_assets.errors import InputError, StoreError
 from virnuc_assets.explanation_parts import Chunk, Encoder, Explanation, Frame, Origin, Shard
 from virnuc_assets.sequences.chunks import chunk_records
@@ -91,7 +92,9 @@ def explain(layout: Layout, sample: str, record: str) -> Explanation:
         chunks=_chunks(results, row, frames, manifest.chunk_length),
         origin=_origin(layout, sample, said, manifest),
         encoders=tuple(
-            _encoder(said["provenance"], view, frames[_ROW_COLUMNS[encoder]].unique().to_numpy())
+            _encoder(
+                encoder, said["provenance"], view, frames[_ROW_COLUMNS[encoder]].unique().to_numpy()
+            )
             for encoder, view in views.items()
         ),
     )
@@ -107,7 +110,7 @@ def _index_of(layout: Layout, sample: str, provenance: dict[str, str]) -> IndexM
     return manifest
 
 
-def _view_of(layout: Layout, sample: str, encoder: str, said: dict[str, Any]) -> View:
+def _view_of(layout: Layout, sample: str, encoder: EncoderName, said: dict[str, Any]) -> View:
     path = layout.embeddings(sample, encoder) / VIEW_FILE
     if not path.exists():
         raise StoreError(
@@ -115,16 +118,12 @@ def _view_of(layout: Layout, sample: str, encoder: str, said: dict[str, Any]) ->
             "the sample's embeddings again"
         )
     view = read_view(path)
-    if shards_digest(view.checksums) != said["provenance"][f"{_prefix(encoder)}_shards_digest"]:
+    if shards_digest(view.checksums) != said["provenance"][f"{PREFIXES[encoder]}_shards_digest"]:
         raise StoreError(
             f"sample {sample}: its results are of other {encoder} embeddings than those that are "
             "there now; make its predictions again"
         )
     return view
-
-
-def _prefix(encoder: str) -> str:
-    return encoder.replace("-", "_")
 
 
 def _record_row(results: Path, sample: str, record: str) -> dict[str, Any]:
@@ -222,12 +221,14 @@ def _origin(layout: Layout, sample: str, said: dict[str, Any], manifest: IndexMa
     )
 
 
-def _encoder(provenance: dict[str, str], view: View, rows: np.ndarray) -> Encoder:
-    prefix = _prefix(view.encoder)
+def _encoder(
+    encoder: EncoderName, provenance: dict[str, str], view: View, rows: np.ndarray
+) -> Encoder:
+    prefix = PREFIXES[encoder]
     n_shards = len(view.shards)
     counts = np.bincount(rows % n_shards, minlength=n_shards).tolist()
     return Encoder(
-        encoder=view.encoder,
+        encoder=encoder,
         model=provenance[f"{prefix}_model"],
         weights_digest=provenance[f"{prefix}_weights_digest"],
         encoder_digest=provenance[f"{prefix}_encoder_digest"],

@@ -175,7 +175,7 @@ def predict_sample(layout: Layout, name: str, n_shards: int, models: Models) -> 
             "index_digest": manifest.index_digest,
             "chunk_length": str(manifest.chunk_length),
             "head_digest": head.digest,
-            **_provenance("dnabert_s", embeddings.dna),
+            **_provenance("dnabert-s", embeddings.dna),
             **_provenance("esm2", embeddings.protein),
         }
         return classify(index, embeddings.dna, embeddings.protein, head, results, provenance)
@@ -253,7 +253,8 @@ def _check_encoder(
         )
 
 
-def _provenance(prefix: str, embeddings: ShardedEmbeddings) -> dict[str, str]:
+def _provenance(encoder: EncoderName, embeddings: ShardedEmbeddings) -> dict[str, str]:
+    prefix = catalog.PREFIXES[encoder]
     identity, origin = embeddings.identity, embeddings.origin
     return {
         f"{prefix}_model": origin.model,

@@ -9,6 +9,7 @@ import dagster as dg
 from virnuc_assets import pipeline
 from virnuc_assets.assets.dnabert_s_embeddings import dnabert_s_embeddings
 from virnuc_assets.assets.esm2_embeddings import esm2_embeddings
+from virnuc_assets.assets.failures import explained
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import StoreError, VirnucError
 from virnuc_assets.partitions import N_SHARDS, shards_by_sample
@@ -21,6 +22,7 @@ from virnuc_assets.store.embeddings import shard_path, shard_rows, verify_conten
 
 def _shards_are_whole(asset: dg.AssetsDefinition, encoder: EncoderName) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=asset, name="shards_are_whole", blocking=True)
+    @explained()
     def shards_are_whole(
         context: dg.AssetCheckExecutionContext, store: Store
     ) -> dg.AssetCheckResult:
@@ -49,6 +51,7 @@ def _agree_with_float32(
     asset: dg.AssetsDefinition, encoder: EncoderName
 ) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=asset, name="agree_with_float32", blocking=True)
+    @explained()
     def agree_with_float32(
         context: dg.AssetCheckExecutionContext, store: Store, models: Models
     ) -> dg.AssetCheckResult:

@@ -3,11 +3,13 @@ and the sample is not unlike all others."""
 
 import dagster as dg
 
+from virnuc_assets.assets.failures import explained
 from virnuc_assets.assets.predictions import predictions
 from virnuc_assets.classifier import result_files as files
 from virnuc_assets.classifier.cohort import COMPARED, drift, key_figures
 from virnuc_assets.classifier.cohort_page import TABLE
 from virnuc_assets.classifier.result_checks import reconcile, wrong_scores
+from virnuc_assets.encoders.catalog import PREFIXES
 from virnuc_assets.errors import StoreError
 from virnuc_assets.partitions import samples
 from virnuc_assets.resources import Store
@@ -18,6 +20,7 @@ from virnuc_assets.store.view import VIEW_FILE, read_view
 
 
 @dg.asset_check(asset=predictions, partitions_def=samples, blocking=True)
+@explained()
 def every_record_is_accounted_for(
     context: dg.AssetCheckExecutionContext, store: Store
 ) -> dg.AssetCheckResult:
@@ -31,6 +34,7 @@ def every_record_is_accounted_for(
 
 
 @dg.asset_check(asset=predictions, partitions_def=samples, blocking=True)
+@explained()
 def counts_reconcile(context: dg.AssetCheckExecutionContext, store: Store) -> dg.AssetCheckResult:
     """Frames add up to chunks, chunks to records, and all to what results and index say."""
     name = context.partition_key
@@ -54,6 +58,7 @@ def counts_reconcile(context: dg.AssetCheckExecutionContext, store: Store) -> dg
 
 
 @dg.asset_check(asset=predictions, partitions_def=samples, blocking=True)
+@explained()
 def scores_are_probabilities(
     context: dg.AssetCheckExecutionContext, store: Store
 ) -> dg.AssetCheckResult:
@@ -63,13 +68,14 @@ def scores_are_probabilities(
 
 
 @dg.asset_check(asset=predictions, partitions_def=samples, blocking=True)
+@explained()
 def digests_agree(context: dg.AssetCheckExecutionContext, store: Store) -> dg.AssetCheckResult:
     """The results were made from the index and the shards that are there now."""
     name = context.partition_key
     used = files.read_manifest(store.layout.predictions(name))["provenance"]
     there = {"index_digest": read_manifest(store.layout.index(name)).index_digest}
     for encoder in ENCODERS:
-        prefix = encoder.replace("-", "_")
+        prefix = PREFIXES[encoder]
         try:
             view = read_view(store.layout.embeddings(name, encoder) / VIEW_FILE)
         except StoreError as error:
@@ -84,6 +90,7 @@ def digests_agree(context: dg.AssetCheckExecutionContext, store: Store) -> dg.As
 
 
 @dg.asset_check(asset=predictions, partitions_def=samples)
+@explained()
 def is_like_its_cohort(context: dg.AssetCheckExecutionContext, store: Store) -> dg.AssetCheckResult:
     """The sample's figures lie where those of the other samples did when last summarised.
 

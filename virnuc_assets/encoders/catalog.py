@@ -63,6 +63,8 @@ _WEIGHT_FILES = (
 )
 VALUES_REVISION = 2
 """Raised when the same weights and sequence give another value than before."""
+PREFIXES: dict[EncoderName, str] = {"dnabert-s": "dnabert_s", "esm2": "esm2"}
+"""What keys of provenance that are of an encoder begin with."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from virnuc_assets.classifier import result_files
-from virnuc_assets.encoders.catalog import EncoderName
+from virnuc_assets.encoders.catalog import PREFIXES, EncoderName
 from virnuc_assets.errors import StoreError
 from virnuc_assets.garbage.plan import Embedded, EncoderFolder, Found, Made, SampleFiles
 from virnuc_assets.sequences.folder import STAGING
@@ -56,11 +56,14 @@ def look(layout: Layout, name: str) -> SampleFiles:
     temporaries = temporaries_in((*folders_of(layout, name), *blocks))
     if (staging := index / STAGING).is_dir():
         temporaries.append(_found(staging))
+    used = _used(layout.predictions(name) / result_files.MANIFEST)
+    if digest is None or used is None:
+        return SampleFiles(registered=True, temporaries=temporaries)
     return SampleFiles(
         registered=True,
         index_digest=digest,
         encoders={encoder: _look_at_embeddings(path) for encoder, path in embeddings.items()},
-        used=_used(layout.predictions(name) / result_files.MANIFEST),
+        used=used,
         temporaries=temporaries,
     )
 
@@ -123,20 +126,25 @@ def _view(path: Path) -> View | None:
         return None
 
 
-def _used(results: Path) -> Mapping[EncoderName, Made]:
-    """Encoder → the embeddings that the results were made from, as far as they say."""
+def _used(results: Path) -> Mapping[EncoderName, Made] | None:
+    """Encoder → the embeddings that the results were made from; None if they cannot be read.
+
+    What results that are there need is then not known, so nothing may go.
+    """
+    if not results.exists():
+        return {}
     try:
         said = read_json(results)["provenance"]
         return {
             encoder: Made(
                 said["index_digest"],
-                said[f"{encoder.replace('-', '_')}_encoder_digest"],
-                said[f"{encoder.replace('-', '_')}_dtype"],
+                said[f"{PREFIXES[encoder]}_encoder_digest"],
+                said[f"{PREFIXES[encoder]}_dtype"],
             )
             for encoder in ENCODERS
         }
     except (StoreError, KeyError, TypeError):
-        return {}
+        return None
 
 
 def _is_alive(process: int) -> bool:

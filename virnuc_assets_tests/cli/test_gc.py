@@ -292,6 +292,17 @@ def test_a_renewed_index_leaves_the_old_embeddings_behind(store):
     assert inspect(Layout(store).predictions("s"), deep=True).faults == ()
 
 
+def test_a_sample_whose_results_cannot_be_read_is_left_alone(store):
+    """What they were made from is not known then, and may be what the settings do not use."""
+    sample = sample_in(store, "s")
+    sample.write_shard("esm2", 0, n_shards=3)
+    results = sample.layout.predictions("s") / "results.json"
+    results.write_text("{")
+    assert sweep(deployment(store), 0, delete=True) == Sweep((), ())
+    results.unlink()
+    assert len(sweep(deployment(store), 0).unneeded) == 1
+
+
 def test_a_sample_without_a_readable_index_is_left_alone(store):
     (Layout(store).index("s") / "manifest.json").write_text("{}")
     assert sweep(deployment(store), 0, delete=True) == Sweep((), ())

@@ -16,6 +16,7 @@ import pytest
 
 from virnuc_assets.store.layout import Layout
 from virnuc_assets_tests import untrained
+from virnuc_assets_tests.dagster.deployment import FASTA
 
 DAGSTER = Path(sys.executable).with_name("dagster")
 VIRNUC = Path(sys.executable).with_name("virnuc")
@@ -149,6 +150,28 @@ class Platform:
 
     def has_report(self, sample):
         return (self.layout.report(sample) / "report.html").exists()
+
+    def backfill_by_jobs(self, names):
+        """Take new samples through job after job, as `dagster job backfill` does; to reports."""
+        self.stop_sensor("automation")
+        for name in names:
+            fasta = self.home / f"{name}.fa"
+            fasta.write_text(FASTA)
+            self.run(VIRNUC, "samples", "add", fasta)
+        shards = [f"{name}|{shard}" for name in names for shard in range(2)]
+        for job, partitions in (
+            ("index_samples", names),
+            ("embed_samples", shards),
+            ("predict_samples", names),
+        ):
+            wanted = len(self.runs()) + len(partitions)
+            self.run(
+                DAGSTER, "job", "backfill", "--noprompt", "--job", job,
+                "--partitions", ",".join(partitions),
+            )  # fmt: skip
+            self.until(f"{job} is launched", lambda wanted=wanted: len(self.runs()) >= wanted)
+            self.until(f"{job} ends", self.all_runs_succeeded)
+        assert all(self.has_report(name) for name in names)
 
     def _answers(self):
         try:

@@ -108,29 +108,7 @@ def test_the_ui_materialises_a_whole_sample(platform):
 
 @pytest.mark.platform
 def test_job_backfills_take_several_samples(platform):
-    platform.stop_sensor("automation")
-    names = ["one", "two"]
-    for name in names:
-        fasta = platform.home / f"{name}.fa"
-        fasta.write_text(FASTA)
-        platform.run(VIRNUC, "samples", "add", fasta)
-    shards = [f"{name}|{shard}" for name in names for shard in range(2)]
-    for job, partitions in (
-        ("index_samples", names),
-        ("embed_samples", shards),
-        ("predict_samples", names),
-    ):
-        wanted = len(platform.runs()) + len(partitions)
-        platform.run(
-            DAGSTER, "job", "backfill", "--noprompt", "--job", job,
-            "--partitions", ",".join(partitions),
-        )  # fmt: skip
-        platform.until(
-            f"{job} is launched",
-            lambda wanted=wanted: len(platform.runs()) >= wanted,
-        )
-        platform.until(f"{job} ends", platform.all_runs_succeeded)
-    assert all(platform.has_report(name) for name in names)
+    platform.backfill_by_jobs(["one", "two"])
 
 
 @pytest.mark.faults

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from virnuc_assets.demo import sample
-from virnuc_assets_tests.dagster.deployment import FASTA
-from virnuc_assets_tests.dagster.platform import DAGSTER, REPOSITORY, VIRNUC, Platform
+from virnuc_assets_tests.dagster.platform import REPOSITORY, Platform
 
 pytestmark = [pytest.mark.slow, pytest.mark.platform]
 
@@ -86,26 +85,7 @@ def test_the_demo_sample_goes_from_the_inbox_to_its_report(platform):
 
 
 def test_a_backfill_takes_three_samples(platform):
-    platform.stop_sensor("automation")
-    names = ["one", "two", "three"]
-    for name in names:
-        fasta = platform.home / f"{name}.fa"
-        fasta.write_text(FASTA)
-        platform.run(VIRNUC, "samples", "add", fasta)
-    shards = [f"{name}|{shard}" for name in names for shard in range(2)]
-    for job, partitions in (
-        ("index_samples", names),
-        ("embed_samples", shards),
-        ("predict_samples", names),
-    ):
-        wanted = len(platform.runs()) + len(partitions)
-        platform.run(
-            DAGSTER, "job", "backfill", "--noprompt", "--job", job,
-            "--partitions", ",".join(partitions),
-        )  # fmt: skip
-        platform.until(f"{job} is launched", lambda wanted=wanted: len(platform.runs()) >= wanted)
-        platform.until(f"{job} ends", platform.all_runs_succeeded)
-    assert all(platform.has_report(name) for name in names)
+    platform.backfill_by_jobs(["one", "two", "three"])
 
 
 def test_runs_and_events_are_in_postgres_alone(platform, database):
