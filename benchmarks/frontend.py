@@ -12,9 +12,10 @@ Simulates the files, then measures on each, with one core and with two:
     synchronised to disk as an index is.
 
 Every measurement runs in a process of its own, bound to its cores; on each line of the table the
-peer and ours take turns, and the median of the repeats is kept. Where a machine is shared, seconds
-of a clock tell as much of the others: columns with "cpu" count the processor's time that a process
-used itself, in all its threads. Needs the extra `bench`.
+peer and ours take turns, and the median of the repeats is kept. Before each, another process takes
+memory and gives it back: the host of a virtual machine may have taken away what was free. Where a
+machine is shared, seconds of a clock tell as much of the others: columns with "cpu" count the
+processor's time that a process used itself, in all its threads. Needs the extra `bench`.
 
     python benchmarks/frontend.py --output benchmarks/results/frontend.json
     python benchmarks/frontend.py --scaling --output benchmarks/results/frontend-scaling.json
@@ -47,6 +48,8 @@ BASES = np.frombuffer(b"ACGT", np.uint8)
 READ_LENGTH = 150
 LINE = 80
 SEQUENCE_TABLES = ("nucleotides.arrow", "proteins.arrow")
+# More than any measurement takes, in bytes.
+MEMORY_IN_PLACE = 3 << 29
 PEER_RECORDS = {"reads": 20_000, "contigs": 3}
 
 
@@ -247,8 +250,12 @@ def in_turn(repeats: int, *calls: tuple[object, ...]) -> list[dict[str, float]]:
 def measure(cores: int, *call: str) -> dict[str, float]:
     """One measurement in a process of its own, on the first `cores` cores."""
     allowed = sorted(os.sched_getaffinity(0))[:cores]
+    command = [sys.executable, __file__, "--measure"]
+    subprocess.run(
+        [*command, "touching", str(MEMORY_IN_PLACE)], stdout=subprocess.DEVNULL, check=True
+    )
     done = subprocess.run(
-        [sys.executable, __file__, "--measure", *call],
+        [*command, *call],
         stdout=subprocess.PIPE,
         check=True,
         preexec_fn=lambda: os.sched_setaffinity(0, allowed),

@@ -1,9 +1,9 @@
 """From an index on disk to both encoders' shard files, on one device and on all of them.
 
-Simulates reads, indexes them, writes random weights of the published shapes in the real formats and
-embeds through the runner's own processes and files, once on the first device and once on all. A few
-reads go before on all devices, unmeasured, so that kernels are compiled and files in the system's
-cache for every run alike.
+Simulates a sample (reads, or contigs with one frame in six open), indexes it, writes random weights
+of the published shapes in the real formats and embeds through the runner's own processes and files,
+once on the first device and once on all. A small sample goes before on all devices, unmeasured, so
+that kernels are compiled and files in the system's cache for every run alike.
 With `--kill-after`, embeds the first `--kill-shards` shards of ESM-2 once more on the first device
 and once on all, and kills one worker there when that many blocks are done. Shard checksums say
 whether the same bits came out. Prints tables and writes JSON.
@@ -31,6 +31,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,18 @@ from virnuc_assets.sequences.index import build_index
 from virnuc_assets.sequences.manifest import IndexManifest
 
 READ_LENGTH = 150
-READS_TO_WARM_UP = 2000
+CHUNK_LENGTH = 500
+CONTIG_LENGTH = 100 * CHUNK_LENGTH
+SIZE_TO_WARM_UP = 2000
 BASES = np.frombuffer(b"ACGT", np.uint8)
+OPEN_CODONS = np.array(
+    [
+        "".join(codon)
+        for codon in product("ACGT", repeat=3)
+        if "".join(codon) not in ("TAA", "TAG", "TGA")
+    ],
+    dtype="S3",
+)
 
 
 @dataclass
@@ -96,7 +107,10 @@ def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--esm2", default="esm2_t36_3B_UR50D", choices=list(ESM2_SHAPES))
-    parser.add_argument("--reads", type=int, default=1_000_000)
+    parser.add_argument("--sample", choices=["reads", "contigs"], default="reads")
+    parser.add_argument(
+        "--size", type=int, default=1_000_000, help="reads, or chunks that contigs are cut into"
+    )
     parser.add_argument("--shards", type=int, default=16)
     parser.add_argument(
         "--esm2-shards", type=int, default=16, help="of these, how many ESM-2 embeds"
@@ -120,10 +134,10 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     write_esm2(folder / "esm2", options.esm2)
     write_dnabert_s(folder / "dnabert-s")
     print(f"models written in {time.monotonic() - began:.1f} s", flush=True)
-    index = simulated(folder / "index", options.reads)
+    index = simulated(folder / "index", options.sample, options.size)
 
     shards: dict[EncoderName, int] = {"dnabert-s": options.shards, "esm2": options.esm2_shards}
-    few = simulated(folder / "few", READS_TO_WARM_UP)
+    few = simulated(folder / "few", options.sample, SIZE_TO_WARM_UP)
     for encoder in shards:
         began = time.monotonic()
         run(job_of(folder, few, encoder, devices, options.shards, options.shards, "few"))
@@ -137,7 +151,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             show(runs[-1])
     result: dict[str, Any] = {
         "machine": machine(),
-        "reads": options.reads,
+        "sample": options.sample,
+        "size": options.size,
         "esm2": options.esm2,
         "runs": [summary(run) for run in runs],
     }
@@ -305,17 +320,22 @@ def show(run: Run) -> None:
     print(end="", flush=True)
 
 
-def simulated(folder: Path, reads: int) -> Index:
-    """An index of random reads."""
+def simulated(folder: Path, sample: str, size: int) -> Index:
+    """An index of random reads or contigs."""
     began = time.monotonic()
     fasta = folder.with_suffix(".fa")
-    simulate(fasta, reads)
-    manifest = build_index(fasta, folder, 500, tool_version="benchmark")
-    print(f"{reads} reads written and indexed in {time.monotonic() - began:.1f} s", flush=True)
+    simulate = {"reads": simulate_reads, "contigs": simulate_contigs}[sample]
+    simulate(fasta, size)
+    manifest = build_index(fasta, folder, CHUNK_LENGTH, tool_version="benchmark")
+    print(
+        f"{sample} of size {size} written and indexed in {time.monotonic() - began:.1f} s: "
+        f"{manifest.unique_nucleotides} sequences",
+        flush=True,
+    )
     return Index(folder, manifest)
 
 
-def simulate(path: Path, reads: int) -> None:
+def simulate_reads(path: Path, reads: int) -> None:
     """Random reads."""
     generator = np.random.default_rng(0)
     with path.open("w") as handle:
@@ -324,6 +344,15 @@ def simulate(path: Path, reads: int) -> None:
             letters = generator.choice(BASES, (count, READ_LENGTH))
             for number, row in enumerate(letters, start):
                 handle.write(f">read_{number}\n{row.tobytes().decode()}\n")
+
+
+def simulate_contigs(path: Path, chunks: int) -> None:
+    """Contigs of random codons without a stop: `chunks` chunks, each with a frame that is open."""
+    generator = np.random.default_rng(0)
+    with path.open("wb") as handle:
+        for number in range(-(-chunks * CHUNK_LENGTH // CONTIG_LENGTH)):
+            codons = generator.choice(OPEN_CODONS, -(-CONTIG_LENGTH // 3))
+            handle.write(b">contig_%d\n%s\n" % (number, codons.tobytes()[:CONTIG_LENGTH]))
 
 
 def machine() -> dict[str, object]:

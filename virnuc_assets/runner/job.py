@@ -11,7 +11,7 @@ from virnuc_assets.runner.devices import CPU, default_devices, default_dtype
 from virnuc_assets.store.atomic import read_json, write_json
 
 # Sequences and letters of a block at most.
-_BLOCK = {"cpu": (10_000, 50_000), "esm2": (10_000, 1_000_000), "dnabert-s": (40_000, 4_000_000)}
+_BLOCK = {"cpu": (10_000, 50_000), "esm2": (10_000, 250_000), "dnabert-s": (40_000, 4_000_000)}
 
 
 @dataclass(frozen=True)
