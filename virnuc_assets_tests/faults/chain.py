@@ -64,10 +64,13 @@ class Chain:
         # Its patience is short only where it is tried: on a busy machine others may be slow.
         stops = any(fault.kind == STOPPED for fault in plan.survived)
         job = replace(self.job, silence_seconds=_SILENCE_SECONDS) if stops else self.job
-        run = Run(self.folder, job)
         ahead = list(plan.survived) + ([plan.ended] if plan.ended else [])
         outcomes = {id(fault): Outcome(fault) for fault in ahead}
         killed: dict[int, Outcome] = {}
+        if plan.ended and plan.ended.kind in COORDINATOR_POINTS:
+            # A run that finds all shards done is over before it could be armed.
+            self.points.arm(ahead.pop().kind)
+        run = Run(self.folder, job)
         warned, failed, seconds = [], [], None
         waited = 0
         try:

@@ -30,6 +30,9 @@ COORDINATOR_POINTS = (
     "shard before rename",
     "shard after rename",
     "blocks half removed",
+    "view half written",
+    "view before rename",
+    "view after rename",
 )
 
 

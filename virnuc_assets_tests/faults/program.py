@@ -82,12 +82,17 @@ def _name(shard, block, *piece):
     return " ".join([f"{shard}/{block}", *map(str, piece)])
 
 
+def _kind(path):
+    """What a file is by its name, temporary or not: a block, a shard, the view of all shards."""
+    return re.match(r"\.?([a-z]*)", Path(path).name).group(1)
+
+
 def _watch_files():
-    """Points around every write and rename of a block or shard file, and the removal of blocks."""
+    """Points around every write and rename of a block, shard or view, and the removal of blocks."""
     replace, remove = os.replace, shutil.rmtree
 
     def replace_between_points(source, target, **options):
-        kind = Path(target).name.split("-")[0]
+        kind = _kind(target)
         _POINTS.reach(f"{kind} before rename")
         replace(source, target, **options)
         if block := _BLOCK.search(str(target)):
@@ -100,8 +105,7 @@ def _watch_files():
 
         def write(self, data):
             written = super().write(data)
-            kind = Path(self.name).name.removeprefix(".").split("-")[0]
-            _POINTS.reach(f"{kind} half written")
+            _POINTS.reach(f"{_kind(self.name)} half written")
             return written
 
     def remove_half_then_point(folder, *arguments, **options):
