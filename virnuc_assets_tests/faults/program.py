@@ -109,10 +109,11 @@ def _watch_files():
             return written
 
     def remove_half_then_point(folder, *arguments, **options):
-        if (_POINTS.folder / "armed blocks half removed").exists():
-            for block in sorted(Path(folder).iterdir())[::2]:
-                block.unlink()
-        _POINTS.reach("blocks half removed")
+        if Path(folder).exists():
+            if (_POINTS.folder / "armed blocks half removed").exists():
+                for block in sorted(Path(folder).iterdir())[::2]:
+                    block.unlink()
+            _POINTS.reach("blocks half removed")
         remove(folder, *arguments, **options)
 
     os.replace = replace_between_points
