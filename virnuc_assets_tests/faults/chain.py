@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
+from virnuc_assets.errors import UnusableFileError
 from virnuc_assets.runner.events import BlockDone, Failed, Started, Warned
 from virnuc_assets.runner.job import Job
+from virnuc_assets.store.embeddings import read_attributes
 from virnuc_assets_tests.faults.costs import Outcome, by_process, of
 from virnuc_assets_tests.faults.damage import DAMAGES
 from virnuc_assets_tests.faults.jobs import contents
@@ -106,9 +108,10 @@ class Chain:
 
     def _apply(self, fault: Fault, run: Run, outcome: Outcome, killed: dict[int, Outcome]) -> None:
         random = Random(fault.seed)
-        workers = run.workers()
         match fault.kind:
             case "worker SIGKILL" | "worker SIGTERM" | "worker SIGSTOP":
+                # A stopped one that has not asked the kernel to go with its parent outlives it.
+                workers = run.bound_workers() if fault.kind == STOPPED else run.workers()
                 if not workers or run.process.poll() is not None:
                     return
                 victim = random.choice(sorted(workers))
@@ -125,10 +128,8 @@ class Chain:
                 outcome.landed = run.process.poll() is None
                 run.close_stdin()
             case "worker stopped, coordinator SIGKILL":
-                # One that is still starting has not asked the kernel to go with its parent yet.
-                working = sorted(set(workers) & by_process(self.points.journal()).keys())
-                if working:
-                    os.kill(random.choice(working), signal.SIGSTOP)
+                if workers := run.bound_workers():
+                    os.kill(random.choice(sorted(workers)), signal.SIGSTOP)
                 outcome.landed = run.process.poll() is None
                 run.process.kill()
             case _ if fault.kind == DISK_FULL:
@@ -141,9 +142,9 @@ class Chain:
         outcome = Outcome(fault)
         self.outcomes.append(outcome)
         random = Random(fault.seed)
-        # No pieces, which are never kept; and none that an earlier fault left empty.
+        # No pieces, which are never kept; and none that an earlier fault spoilt.
         found = sorted(Path(self.job.output).rglob("block-?????.h5"))
-        blocks = [path for path in found if path.stat().st_size]
+        blocks = [path for path in found if _is_whole(path)]
         if len(blocks) < 2:
             return None
         block = random.choice(blocks)
@@ -260,6 +261,14 @@ class Chain:
 def _name(block: Path) -> str:
     shard = int(block.parent.name.split("-")[1])
     return f"{shard}/{int(block.stem.split('-')[1])}"
+
+
+def _is_whole(block: Path) -> bool:
+    try:
+        read_attributes(block)
+    except UnusableFileError:
+        return False
+    return True
 
 
 def _temporaries(folder: Path) -> list[Path]:

@@ -74,6 +74,13 @@ class Run:
         """Worker processes, those that still start included."""
         return [pid for pid in marked_with(self.folder) if b"spawn_main" in _command(pid)]
 
+    def bound_workers(self) -> list[int]:
+        """Workers that have asked the kernel to end with their parent.
+
+        They have threads since then; see `virnuc_assets.runner.lifeline`.
+        """
+        return [pid for pid in self.workers() if _threads(pid) > 1]
+
     def signal_group(self, number: int) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
@@ -117,6 +124,13 @@ class Run:
             if pipe is not None:
                 with suppress(BrokenPipeError):
                     pipe.close()
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(list(Path(f"/proc/{pid}/task").iterdir()))
+    except OSError:
+        return 0
 
 
 def _command(pid: int) -> bytes:
