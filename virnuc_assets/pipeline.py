@@ -1,6 +1,7 @@
 """The stages of a sample as plain functions: what the assets and the CLI both call.
 
-Here: which files of a store feed which stage. Not here: Dagster, progress bars, arguments.
+Here: which files of a store feed which stage. Not here: Dagster, progress bars, arguments. What
+computes is imported where it is called: every Dagster process imports this module.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from virnuc_assets.encoders import catalog
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import StoreError, WeightsError
 from virnuc_assets.runner.job import Encoding, Job
-from virnuc_assets.sequences.input_file import identify
 from virnuc_assets.sequences.manifest import (
     NUCLEOTIDES_FILE,
     PROTEINS_FILE,
@@ -23,15 +23,14 @@ from virnuc_assets.sequences.manifest import (
     read_manifest,
 )
 from virnuc_assets.settings import Models
-from virnuc_assets.store.agreement import refuse_what_disagrees
 from virnuc_assets.store.digests import shards_digest
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.lock import sole_writer
 from virnuc_assets.store.samples import Sample, registered
-from virnuc_assets.store.sharded import ShardedEmbeddings
 
 if TYPE_CHECKING:
     from virnuc_assets.classifier.predict import PredictionSummary
+    from virnuc_assets.store.sharded import ShardedEmbeddings
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,6 @@ def index_sample(layout: Layout, name: str, chunk_length: int) -> IndexManifest:
     Raises:
         InputError: the sample is unknown, or its file cannot be used.
     """
-    # Compiles or loads machine code: not in every process that knows the pipeline.
     from virnuc_assets.sequences.index import build_index
 
     sample = registered(layout, name)
@@ -92,6 +90,8 @@ def index_there(folder: Path, fasta: Path, chunk_length: int) -> IndexManifest |
 
     Its tables are not trusted either: the runner checks their digests.
     """
+    from virnuc_assets.sequences.input_file import identify
+
     try:
         manifest = read_manifest(folder)
     except StoreError:
@@ -129,6 +129,8 @@ def open_embeddings(layout: Layout, name: str, n_shards: int) -> SampleEmbedding
     Raises:
         StoreError: a shard is missing or belongs to another index or encoder.
     """
+    from virnuc_assets.store.sharded import ShardedEmbeddings
+
     manifest = read_manifest(layout.index(name))
 
     def of(encoder: EncoderName) -> ShardedEmbeddings:
@@ -239,6 +241,8 @@ def head_folder(layout: Layout, head: str) -> Path:
 def _check_encoder(
     encoder: EncoderName, embeddings: ShardedEmbeddings, name: str, models: Models
 ) -> None:
+    from virnuc_assets.store.agreement import refuse_what_disagrees
+
     refuse_what_disagrees(embeddings.files)
     encoding = models.encoding(encoder)
     weights = catalog.resolve_weights(encoder, encoding.weights)

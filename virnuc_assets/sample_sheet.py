@@ -12,7 +12,6 @@ from virnuc_assets import pipeline
 from virnuc_assets.classifier.head_files import read_card
 from virnuc_assets.errors import InputError, VirnucError
 from virnuc_assets.mini import bundled
-from virnuc_assets.sequences.chunks import check_chunk_length
 from virnuc_assets.settings import Models
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.samples import Sample, earlier_registration, register, sample_name
@@ -92,6 +91,9 @@ def _sample(layout: Layout, folder: Path, line: _Line, models: Models) -> Sample
     earlier_registration(layout, name, source)
     head = None if line.head is None else _head(layout, folder, line.head)
     if line.chunk_length is not None:
+        # Imports NumPy and Arrow: not in every process that loads the definitions.
+        from virnuc_assets.sequences.chunks import check_chunk_length
+
         check_chunk_length(line.chunk_length)
     if line.chunk_length is not None or head is not None:
         card = read_card(pipeline.head_folder(layout, head or models.head))

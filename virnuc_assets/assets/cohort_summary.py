@@ -1,16 +1,17 @@
 """All samples' results → one table and one page."""
 
 import base64
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import polars as pl
 
 from virnuc_assets.assets.failures import explained
 from virnuc_assets.assets.predictions import predictions
-from virnuc_assets.classifier.cohort_page import markdown_table
 from virnuc_assets.partitions import samples
-from virnuc_assets.reporting import summarise_cohort
 from virnuc_assets.resources import Store
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _TABLE_ROWS = 20
 # Raise when the same results give another summary.
@@ -59,6 +60,10 @@ after_all_samples = (
 )
 def cohort_summary(context: dg.AssetExecutionContext, store: Store) -> dg.MaterializeResult:
     """Every sample's key figures, those that stand out marked: one page and one table."""
+    # Import Polars: not in every process that loads the definitions.
+    from virnuc_assets.classifier.cohort_page import markdown_table
+    from virnuc_assets.reporting import summarise_cohort
+
     with explained():
         cohort, files = summarise_cohort(
             store.layout, context.instance.get_dynamic_partitions(str(samples.name))
@@ -78,7 +83,7 @@ def cohort_summary(context: dg.AssetExecutionContext, store: Store) -> dg.Materi
     )
 
 
-def _numbers(table: pl.DataFrame) -> dict[str, float]:
+def _numbers(table: "pl.DataFrame") -> dict[str, float]:
     """Numbers that Dagster plots over time."""
     totals = table.select("records", "bases", "called_records", "viral_records").sum()
     found: dict[str, float] = {"samples": len(table), **totals.row(0, named=True)}
@@ -87,7 +92,7 @@ def _numbers(table: pl.DataFrame) -> dict[str, float]:
     return found
 
 
-def _plot(table: pl.DataFrame) -> dg.MarkdownMetadataValue:
+def _plot(table: "pl.DataFrame") -> dg.MarkdownMetadataValue:
     # Imports matplotlib: not in every process that loads the definitions.
     from virnuc_assets.classifier.cohort_figures import strips_png
 

@@ -1,9 +1,9 @@
 """Embeddings → scores of every frame → best frame of every chunk → calls of every record."""
 
 import time
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import polars as pl
 
 from virnuc_assets import pipeline
 from virnuc_assets.assets.dnabert_s_embeddings import dnabert_s_embeddings
@@ -12,12 +12,12 @@ from virnuc_assets.assets.failures import explained
 from virnuc_assets.assets.sequence_index import sequence_index
 from virnuc_assets.assets.sources import sample_head
 from virnuc_assets.automation import after_embeddings
-from virnuc_assets.classifier import result_files
-from virnuc_assets.classifier.cohort import key_figures
-from virnuc_assets.classifier.report_tables import top_viral
 from virnuc_assets.partitions import N_SHARDS, samples
 from virnuc_assets.resources import Models, Store
 from virnuc_assets.store.digests import sha256_json
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _TABLE_ROWS = 20
 # Of a sample's key figures, the shares and scores: numbers that Dagster plots over time.
@@ -38,6 +38,11 @@ def predictions(
     context: dg.AssetExecutionContext, store: Store, models: Models
 ) -> dg.MaterializeResult:
     """Which of the sample's records are viral, with the scores of every frame and chunk."""
+    # Import Polars: not in every process that loads the definitions.
+    from virnuc_assets.classifier import result_files
+    from virnuc_assets.classifier.cohort import key_figures
+    from virnuc_assets.classifier.report_tables import top_viral
+
     name = context.partition_key
     started = time.monotonic()
     with explained():
@@ -69,7 +74,7 @@ def predictions(
     )
 
 
-def _top_records(rows: pl.DataFrame) -> dg.TableMetadataValue:
+def _top_records(rows: "pl.DataFrame") -> dg.TableMetadataValue:
     schema = dg.TableSchema(
         [
             dg.TableColumn("id", "string"),

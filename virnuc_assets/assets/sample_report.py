@@ -7,9 +7,7 @@ import dagster as dg
 from virnuc_assets.assets.failures import explained
 from virnuc_assets.assets.predictions import predictions
 from virnuc_assets.automation import after_inputs
-from virnuc_assets.classifier.report import score_histogram
 from virnuc_assets.partitions import samples
-from virnuc_assets.reporting import report_sample
 from virnuc_assets.resources import Store
 
 # Raise when the same results give another page.
@@ -26,6 +24,10 @@ _REVISION = "1"
 )
 def sample_report(context: dg.AssetExecutionContext, store: Store) -> dg.MaterializeResult:
     """One self-contained HTML page: calls, scores, what could not be called, provenance."""
+    # Import Polars: not in every process that loads the definitions.
+    from virnuc_assets.classifier.report import score_histogram
+    from virnuc_assets.reporting import report_sample
+
     name = context.partition_key
     with explained():
         summary = report_sample(store.layout, name)

@@ -13,6 +13,7 @@ from functools import cache
 import dagster as dg
 
 from virnuc_assets import pipeline, settings, versions
+from virnuc_assets.assets.gpu_pool import make_pool_known
 from virnuc_assets.partitions import samples
 from virnuc_assets.resources import Models, Store
 from virnuc_assets.store.layout import Layout
@@ -108,6 +109,7 @@ def add_samples(
 
     What is observed only after it was used looks like a change to automation.
     """
+    make_pool_known(instance)
     found = {**weights_versions(models), **sample_versions(layout, models, registered)}
     for observation in observations(found):
         instance.report_runless_asset_event(observation)

@@ -4,6 +4,8 @@ They have no partitions of their own: one run is of many shards, and Dagster sho
 partitions said there as missing.
 """
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from virnuc_assets import pipeline
@@ -15,9 +17,9 @@ from virnuc_assets.errors import StoreError, VirnucError
 from virnuc_assets.partitions import N_SHARDS, shards_by_sample
 from virnuc_assets.resources import Models, Store
 from virnuc_assets.sequences.manifest import read_manifest
-from virnuc_assets.spot_check import spot_check
-from virnuc_assets.store.agreement import AgreementRecord
-from virnuc_assets.store.embeddings import shard_path, shard_rows, verify_contents
+
+if TYPE_CHECKING:
+    from virnuc_assets.store.agreement import AgreementRecord
 
 
 def _shards_are_whole(asset: dg.AssetsDefinition, encoder: EncoderName) -> dg.AssetChecksDefinition:
@@ -27,6 +29,8 @@ def _shards_are_whole(asset: dg.AssetsDefinition, encoder: EncoderName) -> dg.As
         context: dg.AssetCheckExecutionContext, store: Store
     ) -> dg.AssetCheckResult:
         """The shard holds its share of the index's rows, matches its checksum, and has no NaN."""
+        from virnuc_assets.store.embeddings import shard_path, shard_rows, verify_contents
+
         problems: list[str] = []
         for sample, keys in shards_by_sample(list(context.partition_keys)).items():
             manifest = read_manifest(store.layout.index(sample))
@@ -59,6 +63,8 @@ def _agree_with_float32(
 
         What was computed in float32 on a CPU is exact, and nothing is computed again.
         """
+        from virnuc_assets.spot_check import spot_check
+
         found: dict[str, AgreementRecord | None] = {}
         # Of these nothing is known to be wrong: that holds up no one.
         not_compared: list[str] = []
@@ -84,7 +90,7 @@ def _agree_with_float32(
     return agree_with_float32
 
 
-def _said(record: AgreementRecord | None) -> str:
+def _said(record: "AgreementRecord | None") -> str:
     if record is None:
         return "exact (float32 on a CPU), or nothing to embed; nothing was computed again"
     return (
@@ -93,7 +99,7 @@ def _said(record: AgreementRecord | None) -> str:
     )
 
 
-def _metadata(compared: list[AgreementRecord]) -> dict[str, float]:
+def _metadata(compared: "list[AgreementRecord]") -> dict[str, float]:
     known: dict[str, float] = {"compared": sum(record.compared for record in compared)}
     if compared:
         known["float32_cosine_min"] = min(record.minimum for record in compared)

@@ -5,10 +5,6 @@ import dagster as dg
 
 from virnuc_assets.assets.failures import explained
 from virnuc_assets.assets.predictions import predictions
-from virnuc_assets.classifier import result_files as files
-from virnuc_assets.classifier.cohort import COMPARED, drift, key_figures
-from virnuc_assets.classifier.cohort_page import TABLE
-from virnuc_assets.classifier.result_checks import reconcile, wrong_scores
 from virnuc_assets.encoders.catalog import PREFIXES
 from virnuc_assets.errors import StoreError
 from virnuc_assets.partitions import samples
@@ -16,7 +12,6 @@ from virnuc_assets.resources import Store
 from virnuc_assets.sequences.manifest import RECORDS_FILE, read_manifest
 from virnuc_assets.settings import ENCODERS
 from virnuc_assets.store.digests import shards_digest
-from virnuc_assets.store.view import VIEW_FILE, read_view
 
 
 @dg.asset_check(asset=predictions, partitions_def=samples, blocking=True)
@@ -25,6 +20,8 @@ def every_record_is_accounted_for(
     context: dg.AssetCheckExecutionContext, store: Store
 ) -> dg.AssetCheckResult:
     """Each record of the input has exactly one row in the results, in the input's order."""
+    from virnuc_assets.classifier import result_files as files
+
     name = context.partition_key
     indexed = files.read_parquet(store.layout.index(name) / RECORDS_FILE, ["id"])
     results = files.read_parquet(store.layout.predictions(name) / files.RECORDS, ["id"])
@@ -37,6 +34,8 @@ def every_record_is_accounted_for(
 @explained()
 def counts_reconcile(context: dg.AssetCheckExecutionContext, store: Store) -> dg.AssetCheckResult:
     """Frames add up to chunks, chunks to records, and all to what results and index say."""
+    from virnuc_assets.classifier.result_checks import reconcile
+
     name = context.partition_key
     manifest = read_manifest(store.layout.index(name))
     index = {
@@ -63,6 +62,8 @@ def scores_are_probabilities(
     context: dg.AssetCheckExecutionContext, store: Store
 ) -> dg.AssetCheckResult:
     """No score of a frame, chunk or record is NaN or not a probability."""
+    from virnuc_assets.classifier.result_checks import wrong_scores
+
     wrong = wrong_scores(store.layout.predictions(context.partition_key))
     return dg.AssetCheckResult(passed=not any(wrong.values()), metadata=wrong)
 
@@ -71,6 +72,9 @@ def scores_are_probabilities(
 @explained()
 def digests_agree(context: dg.AssetCheckExecutionContext, store: Store) -> dg.AssetCheckResult:
     """The results were made from the index and the shards that are there now."""
+    from virnuc_assets.classifier import result_files as files
+    from virnuc_assets.store.view import VIEW_FILE, read_view
+
     name = context.partition_key
     used = files.read_manifest(store.layout.predictions(name))["provenance"]
     there = {"index_digest": read_manifest(store.layout.index(name)).index_digest}
@@ -96,6 +100,10 @@ def is_like_its_cohort(context: dg.AssetCheckExecutionContext, store: Store) -> 
 
     A warning, not a fault: a sample that is unlike all others may well be so.
     """
+    from virnuc_assets.classifier import result_files as files
+    from virnuc_assets.classifier.cohort import COMPARED, drift, key_figures
+    from virnuc_assets.classifier.cohort_page import TABLE
+
     name = context.partition_key
     figures = key_figures(files.read_manifest(store.layout.predictions(name)))
     known = {figure: figures[figure] for figure in COMPARED if figures[figure] is not None}

@@ -1,17 +1,23 @@
 """Checks of the sequence index: ids are unique, counts are what the tables hold."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
-import polars as pl
 
 from virnuc_assets.assets.sequence_index import sequence_index
 from virnuc_assets.partitions import samples
 from virnuc_assets.resources import Store
 from virnuc_assets.sequences.manifest import FRAMES_FILE, RECORDS_FILE, read_manifest
 
+if TYPE_CHECKING:
+    import polars as pl
+
 
 @dg.asset_check(asset=sequence_index, partitions_def=samples, blocking=True)
 def ids_are_unique(context: dg.AssetCheckExecutionContext, store: Store) -> dg.AssetCheckResult:
     """No two records of a sample share an id, no two frames a name."""
+    import polars as pl
+
     index = store.layout.index(context.partition_key)
     records = pl.scan_parquet(index / RECORDS_FILE)
     frames = pl.scan_parquet(index / FRAMES_FILE)
@@ -27,6 +33,8 @@ def index_counts_reconcile(
     context: dg.AssetCheckExecutionContext, store: Store
 ) -> dg.AssetCheckResult:
     """The manifest's counts are what the tables hold; frames point to every row and no other."""
+    import polars as pl
+
     index = store.layout.index(context.partition_key)
     manifest = read_manifest(index)
     found = (
@@ -61,6 +69,8 @@ def index_counts_reconcile(
     )
 
 
-def _duplicates(table: pl.LazyFrame, column: str) -> int:
+def _duplicates(table: "pl.LazyFrame", column: str) -> int:
+    import polars as pl
+
     counts = table.select(pl.len() - pl.col(column).n_unique()).collect()
     return int(counts.item())

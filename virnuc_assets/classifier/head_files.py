@@ -1,6 +1,6 @@
 """A head on disk: a folder with `head.json` (its card) and `head.safetensors` (its weights).
 
-Read and written without torch, so that listing heads is quick.
+Read and written without torch, and a card without NumPy, so that listing heads is quick.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from virnuc_assets.errors import WeightsError
 from virnuc_assets.store.atomic import atomic_path, read_json, write_json
 from virnuc_assets.store.digests import sha256_file, sha256_json
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CARD_FILE = "head.json"
 WEIGHTS_FILE = "head.safetensors"
@@ -61,6 +62,7 @@ def save_head(directory: Path, card: HeadCard, weights: Mapping[str, np.ndarray]
         WeightsError: a tensor is missing, unknown, of the wrong shape or not finite.
         StoreError: the folder cannot be written.
     """
+    import numpy as np
     from safetensors.numpy import save
 
     _check(card, weights, directory / WEIGHTS_FILE)
@@ -105,6 +107,7 @@ def read_weights(directory: Path, card: HeadCard) -> dict[str, np.ndarray]:
     Raises:
         WeightsError: the file is missing or damaged, or a tensor does not fit the card.
     """
+    import numpy as np
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -151,6 +154,8 @@ def _typed_card(path: Path, value: dict[str, Any]) -> HeadCard:
 
 
 def _check(card: HeadCard, weights: Mapping[str, np.ndarray], path: Path) -> None:
+    import numpy as np
+
     shapes = card.shapes()
     if wrong := sorted(set(shapes) ^ set(weights)):
         state = "is missing" if wrong[0] in shapes else "does not belong to a head"

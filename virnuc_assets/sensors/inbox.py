@@ -13,12 +13,12 @@ from pathlib import Path
 
 import dagster as dg
 
+from virnuc_assets.assets.gpu_pool import make_pool_known
 from virnuc_assets.assets.sources import observations, sample_versions
 from virnuc_assets.errors import VirnucError
 from virnuc_assets.partitions import samples
 from virnuc_assets.resources import Models, Store
 from virnuc_assets.sample_sheet import SHEET_SUFFIX, listed_files, register_sheet
-from virnuc_assets.sequences.input_file import open_input
 from virnuc_assets.store.digests import sha256_json
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.samples import (
@@ -113,6 +113,8 @@ def inbox_sensor(
     if len(settled) > FILES_A_TICK:
         context.log.info(f"{len(settled) - FILES_A_TICK} files are left for the next ticks")
     new = [sample for sample in added if sample.name not in known]
+    if new:
+        make_pool_known(context.instance)
     return dg.SensorResult(
         # Events are written before partitions are added: a sample's file has been observed when
         # automation sees the sample.
@@ -136,6 +138,9 @@ def _samples_of(layout: Layout, path: Path, models: Models) -> list[Sample]:
     Raises:
         VirnucError: it cannot be used.
     """
+    # Imports Arrow: not in every process that loads the definitions.
+    from virnuc_assets.sequences.input_file import open_input
+
     if _is_sheet(path):
         return register_sheet(layout, path, models.as_settings())
     # Missing rights, an empty file, a bgzip file without its end: told now and not by a failed run.

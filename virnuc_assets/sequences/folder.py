@@ -6,14 +6,15 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from virnuc_assets.errors import StoreError
 from virnuc_assets.store.atomic import atomic_path
 from virnuc_assets.store.lock import sole_writer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 MANIFEST_FILE = "manifest.json"
 STAGING = ".building"
@@ -59,6 +60,9 @@ def parquet_table(
 
     `repeating`: text columns of few different values.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     # Numbers rise slowly and other text hardly repeats: differences and plain text are smaller, and
     # quicker to write, than dictionaries. Packed differences hardly shrink.
     numbers = [field.name for field in schema if pa.types.is_integer(field.type)]
@@ -78,5 +82,8 @@ def parquet_table(
 
 def append_numbered(writer: pq.ParquetWriter, table: pa.Table, first: int) -> None:
     """Write `table` with a first column `ordinal`, which numbers its rows from `first`."""
+    import numpy as np
+    import pyarrow as pa
+
     ordinal = pa.array(np.arange(first, first + table.num_rows))
     writer.write_table(table.add_column(0, "ordinal", ordinal).cast(writer.schema))

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 
 from virnuc_assets.assets import sources
-from virnuc_assets.definitions import build_defs
+from virnuc_assets.definitions import build_defs, defs
 from virnuc_assets.jobs import embed_samples, index_samples, predict_samples
 from virnuc_assets.partitions import N_SHARDS
 from virnuc_assets.resources import Store
@@ -37,7 +37,8 @@ def partitions(asset, sample):
 def definitions(root=None, resources=None, newer=(), sensors=()):
     """A code location on the store in `root`; assets in `newer` have a new code version."""
     store = {} if root is None else {"store": Store(root=str(root))}
-    real = build_defs({**store, **(resources or {})})
+    overrides = {**store, **(resources or {})}
+    real = build_defs(overrides) if overrides else defs
     graph = real.resolve_asset_graph()
 
     def make(name):
