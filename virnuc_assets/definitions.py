@@ -8,17 +8,8 @@ from typing import Any
 
 import dagster as dg
 
+from virnuc_assets import assets as asset_package
 from virnuc_assets import checks as check_package
-from virnuc_assets.assets import (
-    classifier_head,
-    cohort_summary,
-    dnabert_s_embeddings,
-    esm2_embeddings,
-    predictions,
-    sample_report,
-    sequence_index,
-    sources,
-)
 from virnuc_assets.automation import automation_sensor, embedding_sensor
 from virnuc_assets.jobs import embed_samples, index_samples, predict_samples, train_head
 from virnuc_assets.resources import resources
@@ -32,19 +23,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
     """All definitions; `resource_overrides` replaces resources by key (the test seam)."""
     check_models_go_together()
     return dg.Definitions(
-        # By name: other modules of the package may import what every process can do without.
-        assets=dg.load_assets_from_modules(
-            [
-                sources,
-                sequence_index,
-                esm2_embeddings,
-                dnabert_s_embeddings,
-                predictions,
-                sample_report,
-                cohort_summary,
-                classifier_head,
-            ]
-        ),
+        assets=dg.load_assets_from_package_module(asset_package),
         asset_checks=dg.load_asset_checks_from_package_module(check_package),
         jobs=[index_samples, embed_samples, predict_samples, train_head],
         sensors=[

@@ -4,8 +4,13 @@ import dagster as dg
 
 from virnuc_assets.settings import from_environment
 
-N_SHARDS = from_environment().n_shards
+_SETTINGS = from_environment()
+N_SHARDS = _SETTINGS.n_shards
 """Shards a sample is cut into; part of the definitions, since Dagster fixes partitions at load."""
+# One run embeds a sample's shards together: the model is loaded once, all GPUs are shared. Where a
+# run is a pod of one GPU, it may have a single shard. Without a policy such a run says in its tags
+# which sample it is of, and may be limited by them; with one of single partitions it would not.
+EMBEDDING_RUNS = dg.BackfillPolicy.single_run() if _SETTINGS.run_per == "sample" else None
 
 samples = dg.DynamicPartitionsDefinition(name="sample")
 shards = dg.StaticPartitionsDefinition([str(shard) for shard in range(N_SHARDS)])

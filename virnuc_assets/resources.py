@@ -34,6 +34,10 @@ class Models(dg.ConfigurableResource):
     attention: str = "auto"
     token_budget: int | None = None
     gpus: list[str] = Field(default_factory=list)
+    launcher: str = "local"
+    ray_address: str = "auto"
+    ray_workers: int = 8
+    ray_exchange: str | None = None
 
     def as_settings(self) -> settings.Models:
         """The same as a plain value."""

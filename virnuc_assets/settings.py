@@ -17,11 +17,13 @@ from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import SettingsError
 from virnuc_assets.mini import bundled
 from virnuc_assets.runner.devices import CPU, default_devices
-from virnuc_assets.runner.job import Encoding
+from virnuc_assets.runner.job import Encoding, RayCluster
 
 ENCODERS: tuple[EncoderName, ...] = ("dnabert-s", "esm2")
 """Both, in the order a head takes their embeddings."""
 Dtype = Literal["auto", "float32", "float16", "bfloat16", "fp8"]
+Launcher = Literal["local", "ray"]
+RunPer = Literal["sample", "shard"]
 _ENCODER_VARIABLES = ("VIRNUC_ESM2", "VIRNUC_DNABERT_S")
 _MODEL_VARIABLES = (*_ENCODER_VARIABLES, "VIRNUC_HEAD")
 _GPU = re.compile(r"\d+|(GPU|MIG)-[0-9a-fA-F/-]+")
@@ -47,6 +49,21 @@ class Models:
     """VIRNUC_TOKEN_BUDGET: tokens in a pack."""
     gpus: tuple[str, ...] = ()
     """VIRNUC_GPUS, as `device_list` reads it; empty: every visible GPU, else the CPU."""
+    launcher: str = "local"
+    """VIRNUC_LAUNCHER: local, or ray to embed on a cluster."""
+    ray_address: str = "auto"
+    """VIRNUC_RAY_ADDRESS: `host:6379`; auto: the cluster that this machine is part of."""
+    ray_workers: int = 8
+    """VIRNUC_RAY_WORKERS: GPUs of the cluster at most; CPUs with VIRNUC_GPUS=cpu."""
+    ray_exchange: str | None = None
+    """VIRNUC_RAY_EXCHANGE: URL in an object store, where the cluster's machines share no disk."""
+
+    @property
+    def ray(self) -> RayCluster | None:
+        """The cluster to embed on, if it is to be one."""
+        if self.launcher != "ray":
+            return None
+        return RayCluster(self.ray_address, self.ray_workers, self.ray_exchange)
 
     def encoding(self, encoder: EncoderName) -> Encoding:
         """How to embed with one of the two encoders."""
@@ -59,6 +76,7 @@ class Models:
             attention=self.attention,
             token_budget=self.token_budget,
             devices=tuple(self.gpus),
+            ray=self.ray,
         )
 
 
@@ -71,6 +89,8 @@ class Settings:
     n_shards: int
     """VIRNUC_SHARDS: shards a sample is cut into; not the number of GPUs."""
     models: Models
+    run_per: str = "sample"
+    """VIRNUC_RUN_PER: what one of Dagster's runs embeds, a `sample` or a `shard` of one."""
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -85,15 +105,20 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     return Settings(
         store=Path(environ.get("VIRNUC_STORE") or Path(home) / "data").absolute(),
         n_shards=_count(environ, "VIRNUC_SHARDS") or 8,
+        run_per=_one_of(environ, "VIRNUC_RUN_PER", RunPer, "unit of runs") or "sample",
         models=Models(
             esm2=_model(environ, "VIRNUC_ESM2", bundled.ESM2),
             dnabert_s=_model(environ, "VIRNUC_DNABERT_S", bundled.DNABERT_S),
             head=_model(environ, "VIRNUC_HEAD", bundled.HEAD),
             chunk_length=_count(environ, "VIRNUC_CHUNK_LENGTH") or 500,
-            dtype=_dtype(environ),
+            dtype=_one_of(environ, "VIRNUC_DTYPE", Dtype, "data type") or "auto",
             attention=environ.get("VIRNUC_ATTENTION") or "auto",
             token_budget=_count(environ, "VIRNUC_TOKEN_BUDGET"),
             gpus=device_list(environ.get("VIRNUC_GPUS", "")),
+            launcher=_one_of(environ, "VIRNUC_LAUNCHER", Launcher, "launcher") or "local",
+            ray_address=environ.get("VIRNUC_RAY_ADDRESS") or "auto",
+            ray_workers=_count(environ, "VIRNUC_RAY_WORKERS") or 8,
+            ray_exchange=environ.get("VIRNUC_RAY_EXCHANGE") or None,
         ),
     )
 
@@ -165,11 +190,11 @@ def _model(environ: Mapping[str, str], name: str, in_package: Path) -> str:
     return str(path.absolute()) if path.is_file() or len(path.parts) > 1 else text
 
 
-def _dtype(environ: Mapping[str, str]) -> str:
-    text = environ.get("VIRNUC_DTYPE") or "auto"
-    if text not in get_args(Dtype):
+def _one_of(environ: Mapping[str, str], name: str, choice: object, what: str) -> str | None:
+    text = environ.get(name)
+    if text and text not in get_args(choice):
         raise SettingsError(
-            f"VIRNUC_DTYPE={text}: is not a data type; use one of {', '.join(get_args(Dtype))}"
+            f"{name}={text}: is not a {what}; use one of {', '.join(get_args(choice))}"
         )
     return text
 

@@ -108,6 +108,7 @@ def _in_float32(sequences: list[str], file: EmbeddingFile, models: Models) -> np
         attention="auto",
         token_budget=None,
         devices=(CPU,),
+        ray=None,
     )
     with tempfile.TemporaryDirectory(prefix="virnuc-spot-check-") as folder:
         table = Path(folder) / "sequences.arrow"

@@ -8,12 +8,11 @@ import dagster as dg
 from pydantic import Field
 
 from virnuc_assets import __version__
-from virnuc_assets.assets.embedding import GPU_POOL, EventLogger
+from virnuc_assets.assets.embedding import GPU_POOL, EventLogger, launched
 from virnuc_assets.assets.failures import explained
 from virnuc_assets.errors import RunnerError
 from virnuc_assets.partitions import N_SHARDS
 from virnuc_assets.resources import Models, Store
-from virnuc_assets.runner import client
 from virnuc_assets.runner.events import Failed
 from virnuc_assets.runner.job import Job
 from virnuc_assets.settings import Settings
@@ -75,7 +74,7 @@ def _embed(context: dg.AssetExecutionContext) -> Callable[[Job, str], None]:
         logger = EventLogger(context, title)
         failures: list[str] = []
         # Closed here and now when the run is terminated, not when garbage is collected.
-        with closing(client.stream(job)) as events:
+        with closing(launched(context, job)) as events:
             for event in events:
                 logger.log(event)
                 if isinstance(event, Failed):

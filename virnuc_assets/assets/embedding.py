@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import dagster as dg
 
 from virnuc_assets import pipeline
 from virnuc_assets.encoders.catalog import EncoderName
-from virnuc_assets.errors import VirnucError
+from virnuc_assets.errors import RunnerError, VirnucError
 from virnuc_assets.partitions import N_SHARDS, shards_by_sample
 from virnuc_assets.resources import Models, Store
 from virnuc_assets.runner import client
 from virnuc_assets.runner.events import Event, Failed, Progress, ShardDone, Started, Warned
+from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.logs import FOLDER as LOGS
 from virnuc_assets.store.samples import registered
 
@@ -46,7 +48,7 @@ def embed_shards(
             )
             context.log.info(f"{sample}: workers log to {Path(job.output) / LOGS}")
             # Closed here and now when the run is terminated, not when garbage is collected.
-            with closing(client.stream(job)) as events:
+            with closing(launched(context, job)) as events:
                 for event in events:
                     logger.log(event)
                     if isinstance(event, ShardDone):
@@ -74,6 +76,19 @@ def embed_shards(
         metadata={"failures": failures, "shards_done": len(finished)},
         allow_retries=False,
     )
+
+
+def launched(context: dg.AssetExecutionContext, job: Job) -> Generator[Event]:
+    """The events of `job`, run on this machine or on a Ray cluster."""
+    if job.encoding.ray is None:
+        return client.stream(job)
+    try:
+        from virnuc_assets import ray_job
+    except ImportError as error:
+        raise RunnerError(
+            f"VIRNUC_LAUNCHER=ray cannot be used here ({error}); install virnuc_assets[ray]"
+        ) from error
+    return ray_job.stream(context, job)
 
 
 class EventLogger:

@@ -8,7 +8,7 @@ from virnuc_assets.assets.sequence_index import sequence_index
 from virnuc_assets.assets.sources import esm2_weights
 from virnuc_assets.automation import after_inputs
 from virnuc_assets.encoders.catalog import VALUES_REVISION
-from virnuc_assets.partitions import sample_shards
+from virnuc_assets.partitions import EMBEDDING_RUNS, sample_shards
 from virnuc_assets.resources import Models, Store
 
 
@@ -16,8 +16,7 @@ from virnuc_assets.resources import Models, Store
     partitions_def=sample_shards,
     deps=[sequence_index, esm2_weights],
     automation_condition=after_inputs & FewSamples(),
-    # One run embeds a sample's shards together: the model is loaded once, all GPUs are shared.
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    backfill_policy=EMBEDDING_RUNS,
     pool=GPU_POOL,
     code_version=str(VALUES_REVISION),
     group_name="virnuc",

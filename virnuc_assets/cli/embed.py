@@ -59,6 +59,7 @@ def embed(
         long_sequences=long_sequences,
         validate=validate,
         devices=device_list(device, "--device"),
+        ray=settings.models.ray,
     )
     catalog.resolve_weights(encoder, encoding.weights)
     with embed_fasta.sole_work(fasta, output, console.warn):

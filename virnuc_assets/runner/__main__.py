@@ -1,5 +1,8 @@
 """`python -m virnuc_assets.runner JOB.json`: embed; events as JSON lines on standard output.
 
+With `--pipes` in place of a file, the job comes from the Dagster run that started this process, and
+events go there, by Dagster Pipes.
+
 Exit codes: 0 all shards done, 1 none, 2 some, 128 + n after signal n. With `--watch-stdin` the
 run ends when standard input closes, so that it cannot outlive the process that started it.
 """
@@ -13,16 +16,20 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
 from virnuc_assets.errors import VirnucError
+from virnuc_assets.runner import pipes
 from virnuc_assets.runner.background import leave
 from virnuc_assets.runner.coordinator import run
 from virnuc_assets.runner.events import Event, Failed, to_line
-from virnuc_assets.runner.job import read_job
+from virnuc_assets.runner.job import Job, read_job
 from virnuc_assets.runner.logs import LOG_FORMAT
+from virnuc_assets.runner.resume import Emit
 
 
 class _Stopped(BaseException):
@@ -36,7 +43,9 @@ class _Stopped(BaseException):
 def main(arguments: list[str]) -> int:
     """Run one job; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m virnuc_assets.runner", description=__doc__)
-    parser.add_argument("job", type=Path)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("job", type=Path, nargs="?")
+    source.add_argument("--pipes", action="store_true")
     parser.add_argument("--watch-stdin", action="store_true")
     parser.add_argument("--log-level", default="INFO", choices=("INFO", "WARNING", "ERROR"))
     parser.add_argument("--logs", type=Path, help="folder in which each worker has a log file")
@@ -48,12 +57,20 @@ def main(arguments: list[str]) -> int:
     if options.watch_stdin:
         threading.Thread(target=_stop_when_stdin_closes, daemon=True).start()
 
-    def emit(event: Event) -> None:
+    if options.pipes:
+        with pipes.opened(events) as (job, emit):
+            return _embed(lambda: job, emit, options.logs)
+
+    def emit_line(event: Event) -> None:
         events.write(to_line(event) + "\n")
         events.flush()
 
+    return _embed(partial(read_job, options.job), emit_line, options.logs)
+
+
+def _embed(job: Callable[[], Job], emit: Emit, logs: Path | None) -> int:
     try:
-        outcome = run(read_job(options.job), emit, log_folder=options.logs)
+        outcome = run(job(), emit, log_folder=logs)
     except _Stopped as stopped:
         return 128 + stopped.number
     except VirnucError as error:

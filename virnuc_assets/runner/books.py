@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import threading
 from concurrent.futures import Future, wait
-from pathlib import Path
 
 from virnuc_assets.errors import DiskFullError, RunnerError
 from virnuc_assets.runner.background import in_thread
@@ -13,6 +12,7 @@ from virnuc_assets.runner.events import BlockDone, Progress, ShardDone, Warned
 from virnuc_assets.runner.identity import Digests
 from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.messages import Finished
+from virnuc_assets.runner.output import place_of, published, work_folder
 from virnuc_assets.runner.plan import Block
 from virnuc_assets.runner.resume import Emit
 from virnuc_assets.runner.shards import ShardState, assemble, join_pieces, row_of, shard_metadata
@@ -134,11 +134,12 @@ class Books:
             DiskFullError: it has not; the message says how much is needed.
         """
         self._dim = dim
-        check_space(Path(self.job.output), self._bytes_needed(dim))
+        if published(self.job) is None:
+            check_space(work_folder(self.job), self._bytes_needed(dim))
 
     def disk_full(self) -> DiskFullError:
         """The error that says how much room is still needed."""
-        output = Path(self.job.output)
+        output = work_folder(self.job)
         needed = None if self._dim is None else self._bytes_needed(self._dim)
         return DiskFullError(output, needed, shutil.disk_usage(output).free)
 
@@ -170,7 +171,8 @@ class Books:
             shard = self._assembling.pop(future)
             file = self.done[shard.number] = future.result()
             metadata = shard_metadata(file) | shard.telemetry()
-            self.emit(ShardDone(shard.number, str(file.path), reused=False, metadata=metadata))
+            place = place_of(self.job, file)
+            self.emit(ShardDone(shard.number, place, reused=False, metadata=metadata))
 
     def collect_all(self) -> None:
         """Announce every shard that is whole, once it is assembled.

@@ -20,6 +20,48 @@ from virnuc_assets.runner.logs import FOLDER
 _GRACE_SECONDS = 10.0
 
 
+def log_options(job: Job) -> tuple[str, ...]:
+    """Where a runner that another process starts logs to, as arguments."""
+    from virnuc_assets.runner.output import work_folder
+
+    return "--log-level", "WARNING", "--logs", str(work_folder(job) / FOLDER)
+
+
+class Account:
+    """Which shards of a job a runner has accounted for."""
+
+    def __init__(self, job: Job) -> None:
+        """Of none so far."""
+        self._job = job
+        self._unheard_of = set(job.shards)
+
+    def note(self, event: Event) -> Event:
+        """Note what a runner says; the same, of a new shard with the folder of its logs."""
+        if isinstance(event, ShardDone):
+            self._unheard_of.discard(event.shard)
+            if not event.reused:
+                from virnuc_assets.runner.output import work_folder
+
+                logs = str(work_folder(self._job) / FOLDER)
+                return replace(event, metadata={**event.metadata, "logs": logs})
+        elif isinstance(event, Failed):
+            self._unheard_of -= set(self._job.shards) if event.shard is None else {event.shard}
+        return event
+
+    def close(self, end: str) -> None:
+        """The runner has ended, as `end` says.
+
+        Raises:
+            RunnerError: it did so without accounting for every shard.
+        """
+        if self._unheard_of:
+            raise RunnerError(
+                f"the embedding run ended ({end}) without a word on shards "
+                f"{', '.join(map(str, sorted(self._unheard_of)))}; see the log above, then start "
+                "it again"
+            )
+
+
 def stream(job: Job) -> Generator[Event]:
     """Run `job` in a process group of its own and yield its events.
 
@@ -32,42 +74,39 @@ def stream(job: Job) -> Generator[Event]:
     Raises:
         RunnerError: the runner was ended by a signal, or ended without accounting for every shard.
             A job that fails says so in `Failed` events.
+        StoreError: the object store that a cluster's machines share cannot be used.
     """
-    logs = Path(job.output) / FOLDER
+    # Imports Arrow and HDF5: not in every process that can start a runner.
+    from virnuc_assets.runner.output import exchanged
+
+    return exchanged(job, _run)
+
+
+def _run(job: Job) -> Generator[Event]:
     with tempfile.TemporaryDirectory(prefix="virnuc-job-") as folder:
         path = Path(folder) / "job.json"
         write_job(path, job)
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "virnuc_assets.runner", str(path)),
-                *("--watch-stdin", "--log-level", "WARNING", "--logs", str(logs)),
+                *("--watch-stdin", *log_options(job)),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
+        account = Account(job)
         try:
             assert process.stdout is not None
-            unheard_of = set(job.shards)
             for line in process.stdout:
-                event = from_line(line)
-                if isinstance(event, ShardDone):
-                    unheard_of.discard(event.shard)
-                    if not event.reused:
-                        event = replace(event, metadata={**event.metadata, "logs": str(logs)})
-                elif isinstance(event, Failed):
-                    unheard_of -= set(job.shards) if event.shard is None else {event.shard}
-                yield event
+                yield account.note(from_line(line))
             code = process.wait()
         finally:
             _end_group(process)
-    if unheard_of and code in (0, 1, 2):
-        raise RunnerError(
-            f"the embedding run ended (exit code {code}) without a word on shards "
-            f"{', '.join(map(str, sorted(unheard_of)))}; see the log above, then start it again"
-        )
-    if code not in (0, 1, 2):
+    if code in (0, 1, 2):
+        account.close(f"exit code {code}")
+    else:
         raise RunnerError(
             f"the embedding run was ended from outside (exit code {code}); finished blocks are "
             "kept, start it again to go on"

@@ -6,17 +6,20 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from virnuc_assets.encoders import catalog
 from virnuc_assets.errors import StoreError
 from virnuc_assets.runner.background import in_thread
 from virnuc_assets.runner.books import Books
+from virnuc_assets.runner.devices import described
 from virnuc_assets.runner.dispatcher import Dispatcher
 from virnuc_assets.runner.events import Event, Failed, ShardDone, Started, Warned
 from virnuc_assets.runner.identity import Digests
 from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.logs import Logs
+from virnuc_assets.runner.output import place_of, sole_run, work_folder
 from virnuc_assets.runner.pool import LocalPool, Pool
 from virnuc_assets.runner.resume import (
     Emit,
@@ -29,7 +32,6 @@ from virnuc_assets.runner.shards import shard_metadata
 from virnuc_assets.runner.telemetry import Record
 from virnuc_assets.runner.worker import work
 from virnuc_assets.store.embeddings import EmbeddingFile
-from virnuc_assets.store.lock import sole_writer
 from virnuc_assets.store.view import remove_view, renew_view
 
 _log = logging.getLogger(__name__)
@@ -47,14 +49,14 @@ def run(
     job: Job,
     emit: Emit,
     worker: Callable[..., None] = work,
-    make_pool: Callable[..., Pool] = LocalPool,
+    make_pool: Callable[..., Pool] | None = None,
     log_folder: Path | None = None,
 ) -> Outcome:
     """Embed the job's shards; what is already there and verifies is kept.
 
     `worker`: what a worker runs, as `worker(link, device, job, digests, logs)`. `make_pool`: the
-    pool to run it in, made as `make_pool(worker, (digests, logs))`. `log_folder`: where each worker
-    has a log file.
+    pool to run it in, made as `make_pool(worker, (digests, logs))`; None: of this machine, or of
+    the job's Ray cluster. `log_folder`: where each worker has a log file.
 
     Raises:
         VirnucError: nothing could be started (bad weights, damaged table, no such device), or what
@@ -68,7 +70,7 @@ def run(
         weights=hashed,
         encoder=catalog.encoder_digest(encoding.encoder, hashed, encoding.long_sequences),
     )
-    with sole_writer(Path(job.output), lambda text: emit(Warned(text))):
+    with sole_run(job, lambda text: emit(Warned(text))):
         shards = plan_shards(job)
         remove_leftovers(job)
         done: dict[int, EmbeddingFile] = {}
@@ -88,23 +90,32 @@ def run(
                 sequences_done=sum(shard.sequences_done for shard in shards.values()),
                 blocks=sum(len(shard.blocks) for shard in shards.values()),
                 blocks_done=blocks_done,
-                devices=encoding.devices,
+                devices=described(encoding.devices),
                 model=weights.label,
             )
         )
         for number, file in done.items():
-            emit(ShardDone(number, str(file.path), reused=True, metadata=shard_metadata(file)))
+            emit(ShardDone(number, place_of(job, file), reused=True, metadata=shard_metadata(file)))
         if len(done) < len(shards):
             # Of shards that are replaced one by one it would show some old and some new ones.
-            remove_view(Path(job.output))
+            remove_view(work_folder(job))
             logs = Logs(logging.getLogger().getEffectiveLevel(), log_folder)
             logs.clear()
-            pool = make_pool(worker, (digests, logs))
+            pool = (make_pool or _pool_of(job))(worker, (digests, logs))
             with _recorded(Record(job, blocks_reused=blocks_done), emit) as (record, tell):
                 Dispatcher(Books(record, digests, shards, done, tell), pool).run()
-        in_thread(renew_view, Path(job.output), job.n_shards, done).result()
+        in_thread(renew_view, work_folder(job), job.n_shards, done).result()
         failed = tuple(number for number in shards if number not in done)
         return Outcome(tuple(sorted(done)), failed)
+
+
+def _pool_of(job: Job) -> Callable[..., Pool]:
+    if job.encoding.ray is None:
+        return LocalPool
+    # Loads Ray, which nothing else needs.
+    from virnuc_assets.runner.ray_pool import RayPool
+
+    return partial(RayPool, job.encoding.ray.address)
 
 
 @contextmanager

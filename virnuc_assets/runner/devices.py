@@ -7,9 +7,11 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
-from virnuc_assets.errors import BackendError
+from virnuc_assets.errors import BackendError, RunnerError
 
 CPU = "cpu"
+_RAY = "ray"
+_NAMED = 8
 _ALLOCATOR = {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"}
 
 
@@ -67,9 +69,39 @@ def _query(field: str) -> dict[str, str]:
     return {index.strip(): value.strip() for index, value in rows}
 
 
+def slots(devices: Sequence[str], workers: int) -> tuple[str, ...]:
+    """Names of `workers` devices of a Ray cluster, which finds them itself: `ray/gpu/0`, ...
+
+    Args:
+        devices: none for GPUs, or `cpu` alone.
+        workers: how many.
+
+    Raises:
+        RunnerError: `devices` names GPUs.
+    """
+    if any(device != CPU for device in devices):
+        raise RunnerError(
+            f"{', '.join(devices)}: a Ray cluster chooses its GPUs itself; set VIRNUC_GPUS to auto "
+            "or cpu, and VIRNUC_RAY_WORKERS to how many"
+        )
+    return tuple(f"{_RAY}/{CPU if devices else 'gpu'}/{number}" for number in range(workers))
+
+
+def is_cpu(device: str) -> bool:
+    """Whether `device` is a CPU, of this machine or wherever Ray finds one."""
+    return device == CPU or device.startswith(f"{_RAY}/{CPU}/")
+
+
+def described(devices: Sequence[str]) -> tuple[str, ...]:
+    """The devices as a person wants to read them, without hundreds of names."""
+    if len(devices) <= _NAMED:
+        return tuple(devices)
+    return (f"{devices[0]} to {devices[-1]}",)
+
+
 def default_dtype(devices: Sequence[str]) -> str:
     """float16 on GPUs; float32 on a CPU, where half precision is slower and less exact."""
-    return "float32" if CPU in devices else "float16"
+    return "float32" if any(map(is_cpu, devices)) else "float16"
 
 
 def bind(device: str) -> str:

@@ -6,7 +6,6 @@ import logging
 import time
 from collections import Counter, deque
 from dataclasses import replace
-from pathlib import Path
 
 from virnuc_assets.encoders.catalog import MAX_TOKENS
 from virnuc_assets.errors import DiskFullError, RunnerError
@@ -18,11 +17,14 @@ from virnuc_assets.runner.messages import (
     DiskFull,
     Finished,
     Hung,
+    Lost,
     OutOfMemory,
+    Placed,
     Ready,
     Report,
     Taken,
 )
+from virnuc_assets.runner.output import work_folder
 from virnuc_assets.runner.plan import Block
 from virnuc_assets.runner.pool import Pool
 from virnuc_assets.runner.resume import remove_leftovers
@@ -69,6 +71,7 @@ class Dispatcher:
                     for device, report in self.pool.wait():
                         self._handle(device, report)
                     self._hand_out()
+                    self._withdraw()
                     self.books.collect()
             self.books.collect_all()
         except DiskFullError as error:
@@ -86,14 +89,29 @@ class Dispatcher:
             encoding = replace(job.encoding, token_budget=self.budgets[device])
             job = replace(job, encoding=encoding)
         self.pool.start(device, job)
-        self.schedule.expect(device)
+        # Who has no machine may never get one: nothing is kept for it.
+        if device not in self.pool.unplaced():
+            self.schedule.expect(device)
 
     def _hand_out(self) -> None:
         for device, block in self.schedule.hand_out():
             self.pool.send(device, block)
 
+    def _withdraw(self) -> None:
+        """Wait for no more machines than there are blocks that wait for one."""
+        if len(self.schedule) >= len(self.job.encoding.devices):
+            return
+        unplaced = self.pool.unplaced()
+        surplus = len(unplaced) + len(self.schedule.expected) - len(self.schedule)
+        for device in unplaced[max(0, len(unplaced) - surplus) :]:
+            self.pool.retire(device)
+            self.spare.append(device)
+
     def _handle(self, device: str, report: Report) -> None:
         match report:
+            case Placed(machine=machine):
+                _log.info("device %s is on %s", device, machine)
+                self.schedule.expect(device)
             case Ready(dim=dim):
                 if self.started_at is None:
                     self.started_at = time.monotonic()
@@ -119,8 +137,10 @@ class Dispatcher:
             case Hung(why=why):
                 text = f"the worker on {device} {why} and was killed"
                 self._replace(device, Broke(None, text, explained=False))
+            case Lost(why=why):
+                self._ask_again(device, why)
             case DiskFull():
-                raise DiskFullError(Path(self.job.output))
+                raise DiskFullError(work_folder(self.job))
             case OutOfMemory():
                 self._shrink(device, report)
             case Taken(message=text):
@@ -137,7 +157,7 @@ class Dispatcher:
         """End the device's worker; the blocks it had, which wait again."""
         # A device whose code raised may be left in any state; a fresh process is the one sure cure.
         self.pool.retire(device)
-        if device in self.schedule.expected:
+        if device not in self.schedule.devices - self.schedule.expected:
             self.failed_starts[device] += 1
         return self.schedule.leave(device)
 
@@ -146,7 +166,7 @@ class Dispatcher:
 
         A GPU that is lost while the run goes on kills its worker, and the next one finds none.
         """
-        others = self.spare or self.schedule.devices - {device}
+        others = self.spare or self.pool.unplaced() or self.schedule.devices - {device}
         return device in self.schedule.expected and self.started_at is not None and bool(others)
 
     def _replace(self, device: str, broke: Broke) -> None:
@@ -168,6 +188,15 @@ class Dispatcher:
         self.record.device(device).restarts += 1
         self._start(device)
 
+    def _ask_again(self, device: str, why: str) -> None:
+        # Machines come and go; neither is the block to blame that one had, nor is the device.
+        self.pool.retire(device)
+        self.schedule.leave(device)
+        self._hand_out()
+        self.emit(Warned(f"device {device} is lost, and its blocks are handed out again: {why}"))
+        if len(self.schedule):
+            self._restart(device)
+
     def _shrink(self, device: str, report: OutOfMemory) -> None:
         self._part_with(device)
         self.failed_starts[device] = 0
@@ -187,7 +216,7 @@ class Dispatcher:
     def _leave_out(self, device: str, why: str) -> None:
         if self.spare:
             self._start(self.spare.popleft())
-        elif not (self.schedule.devices or self.schedule.is_over):
+        elif not (self.schedule.devices or self.pool.unplaced() or self.schedule.is_over):
             raise RunnerError(f"{why}; there is no other device to go on with")
         self.emit(Warned(f"device {device} is left out: {why}"))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from virnuc_assets.runner.job import Job
+from virnuc_assets.runner.output import work_folder
 from virnuc_assets.runner.plan import Block
 from virnuc_assets.store.embeddings import Identity, block_path
 
@@ -34,7 +35,7 @@ def block_identity(job: Job, digests: Digests, block: Block) -> Identity:
 
 def block_file(job: Job, block: Block) -> Path:
     """The file of `block`; a piece of a block has one of its own, which is no block's."""
-    path = block_path(Path(job.output), block.shard, job.n_shards, block.block)
+    path = block_path(work_folder(job), block.shard, job.n_shards, block.block)
     if block.whole:
         return path
     return path.with_name(f"{path.stem}.piece-{block.start}-{block.stop}{path.suffix}")

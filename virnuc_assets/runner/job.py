@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from virnuc_assets.encoders.catalog import EncoderName, LongSequences
 from virnuc_assets.errors import RunnerError
-from virnuc_assets.runner.devices import CPU, default_devices, default_dtype
+from virnuc_assets.runner.devices import default_devices, default_dtype, is_cpu, slots
 from virnuc_assets.store.atomic import read_json, write_json
 
 # Sequences and letters of a block at most.
 _BLOCK = {"cpu": (10_000, 50_000), "esm2": (10_000, 250_000), "dnabert-s": (40_000, 4_000_000)}
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """Machines that Ray holds together.
+
+    They see every file of a job by the same path, or have an `exchange`.
+    """
+
+    address: str = "auto"
+    """As `ray.init` takes it; auto: the cluster that this machine is part of."""
+    workers: int = 8
+    """Devices at most; there are never more than blocks left."""
+    exchange: str | None = None
+    """Folder in an object store by way of which machines that share no disk have their files."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +46,10 @@ class Encoding:
     validate: int = 0
     """Sequences of each block that are embedded in float32 too, to compare."""
     devices: tuple[str, ...] = ()
-    """`cpu`, or physical GPU ids or UUIDs; empty: every visible GPU, else the CPU."""
+    """`cpu`, or physical GPU ids or UUIDs; empty: every visible GPU, else the CPU. On Ray, empty
+    for GPUs or `cpu`."""
+    ray: RayCluster | None = None
+    """The cluster to embed on; None: this machine."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +75,18 @@ class Job:
 
     def resolved(self) -> Job:
         """This job with every `auto` replaced by what this machine gives."""
-        # A device named twice is one device.
-        devices = tuple(dict.fromkeys(self.encoding.devices or default_devices()))
+        if self.encoding.ray is not None:
+            devices = slots(self.encoding.devices, self.encoding.ray.workers)
+        else:
+            # A device named twice is one device.
+            devices = tuple(dict.fromkeys(self.encoding.devices or default_devices()))
         dtype = self.encoding.dtype
         encoding = replace(
             self.encoding,
             devices=devices,
             dtype=default_dtype(devices) if dtype == "auto" else dtype,
         )
-        sequences, letters = _BLOCK["cpu" if CPU in devices else encoding.encoder]
+        sequences, letters = _BLOCK["cpu" if any(map(is_cpu, devices)) else encoding.encoder]
         return replace(
             self,
             encoding=encoding,
@@ -85,9 +107,25 @@ def read_job(path: Path) -> Job:
         StoreError: no such file, or not JSON.
         RunnerError: the JSON is not a job.
     """
-    value = read_json(path)
+    return job_from(read_json(path), str(path))
+
+
+def job_from(value: Any, source: str) -> Job:
+    """The job that `asdict` made JSON of; `source` says where from, for messages.
+
+    Raises:
+        RunnerError: it is not a job.
+    """
     try:
-        encoding = Encoding(**{**value["encoding"], "devices": tuple(value["encoding"]["devices"])})
-        return Job(**{**value, "encoding": encoding, "shards": tuple(value["shards"])})
+        encoding = value["encoding"]
+        ray = encoding["ray"] and RayCluster(**encoding["ray"])
+        changes = {"devices": tuple(encoding["devices"]), "ray": ray}
+        return Job(
+            **{
+                **value,
+                "encoding": Encoding(**{**encoding, **changes}),
+                "shards": tuple(value["shards"]),
+            }
+        )
     except (TypeError, KeyError) as error:
-        raise RunnerError(f"{path}: is not a job of this version ({error})") from error
+        raise RunnerError(f"{source}: is not a job of this version ({error})") from error

@@ -89,8 +89,22 @@ class Hung:
     why: str
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A machine was found for a worker that waited for one; it is about to start."""
+
+    machine: str
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The machine a worker ran on is gone, which is no fault of a block or the device's."""
+
+    why: str
+
+
 Message = Ready | Finished | Broke | OutOfMemory | Taken | DiskFull
 """What a worker says."""
 
-Report = Message | Died | Hung
+Report = Message | Placed | Died | Hung | Lost
 """What a pool says of a worker."""

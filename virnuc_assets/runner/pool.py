@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Protocol
 
-from virnuc_assets.runner.devices import CPU
+from virnuc_assets.runner.devices import is_cpu
 from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.lifeline import Lifeline, serve
 from virnuc_assets.runner.link import Link, Signs, Watch
@@ -46,7 +46,10 @@ class Pool(Protocol):
         """Hand a block to a worker."""
 
     def wait(self) -> list[tuple[str, Report]]:
-        """What workers say, after a second at most; who died or hung has left the pool."""
+        """What workers say, after a second at most; who died, hung or is lost has left the pool."""
+
+    def unplaced(self) -> list[str]:
+        """Devices that were started and wait for a machine that has one."""
 
     def retire(self, device: str) -> None:
         """End the worker of `device`, if there is one, whatever state it is in."""
@@ -72,12 +75,21 @@ class _Worker:
 class LocalPool:
     """Spawned processes of this machine, keyed by device."""
 
-    def __init__(self, target: Callable[..., None], arguments: Sequence[Any]) -> None:
-        """A pool whose workers run `target(link, device, job, *arguments)`."""
+    def __init__(
+        self,
+        target: Callable[..., None],
+        arguments: Sequence[Any],
+        look_seconds: float = _LOOK_SECONDS,
+    ) -> None:
+        """A pool whose workers run `target(link, device, job, *arguments)`.
+
+        `look_seconds`: how long `wait` waits where nobody says anything.
+        """
         # Spawn, never fork: a forked child cannot use CUDA.
         self._context = multiprocessing.get_context("spawn")
         self._target = target
         self._arguments = tuple(arguments)
+        self._look_seconds = look_seconds
         self._workers: dict[str, _Worker] = {}
 
     def start(self, device: str, job: Job) -> None:
@@ -93,7 +105,7 @@ class LocalPool:
         process.start()
         theirs.close()
         # A pack of a large model on a CPU may take longer than any patience.
-        stall = math.inf if device == CPU else job.silence_seconds * _STALL_SILENCES
+        stall = math.inf if is_cpu(device) else job.silence_seconds * _STALL_SILENCES
         watch = Watch(job.silence_seconds, stall)
         self._workers[device] = _Worker(process, ours, signs, watch)
 
@@ -109,7 +121,7 @@ class LocalPool:
 
     def wait(self) -> list[tuple[str, Report]]:
         """What workers say, after a second at most; who died or hung has left the pool."""
-        wait([worker.connection for worker in self._workers.values()], _LOOK_SECONDS)
+        wait([worker.connection for worker in self._workers.values()], self._look_seconds)
         said: list[tuple[str, Report]] = []
         hung: list[_Worker] = []
         for device, worker in list(self._workers.items()):
@@ -136,6 +148,10 @@ class LocalPool:
                 worker.watch.in_hand -= 1
                 worker.watch.moved()
         return message
+
+    def unplaced(self) -> list[str]:
+        """None: every device is here."""
+        return []
 
     def retire(self, device: str) -> None:
         """End the worker of `device`, if there is one, whatever state it is in."""

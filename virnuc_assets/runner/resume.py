@@ -13,6 +13,7 @@ from virnuc_assets.errors import UnusableFileError
 from virnuc_assets.runner.events import Event, Warned
 from virnuc_assets.runner.identity import Digests, block_file, block_identity
 from virnuc_assets.runner.job import Job
+from virnuc_assets.runner.output import published, sequence_table, work_folder
 from virnuc_assets.runner.plan import Block, plan_shard
 from virnuc_assets.runner.shards import ShardState
 from virnuc_assets.store.embeddings import (
@@ -22,7 +23,6 @@ from virnuc_assets.store.embeddings import (
     shard_path,
     verify,
 )
-from virnuc_assets.store.sequence_table import SequenceTable
 
 Emit = Callable[[Event], None]
 
@@ -33,9 +33,7 @@ def plan_shards(job: Job) -> dict[int, ShardState]:
     Raises:
         StoreError: the sequence table is missing, or not the one the job was made for.
     """
-    table = SequenceTable(Path(job.sequences))
-    table.verify(job.sequences_sha256)
-    lengths = table.lengths()
+    lengths = sequence_table(job).lengths()
     if job.block_sequences is None or job.block_letters is None:
         raise ValueError("an unresolved job")
     return {
@@ -50,9 +48,14 @@ def plan_shards(job: Job) -> dict[int, ShardState]:
 def finished_shard(
     job: Job, digests: Digests, shard: ShardState, number: int, emit: Emit
 ) -> EmbeddingFile | None:
-    """The shard's file if it is there and verifies; what is left of its blocks is removed."""
-    output = Path(job.output)
+    """The shard's file if it is there and verifies; what is left of its blocks is removed.
+
+    One that is published is not fetched: the file is what it will be then.
+    """
+    output = work_folder(job)
     whole = block_identity(job, digests, Block(number, 0, 0, shard.sequences, 0))
+    if (store := published(job)) is not None:
+        return store.finished(whole)
     file = _verified(shard_path(output, number, job.n_shards), whole, emit)
     if file is not None:
         # A run that was killed between publishing the shard and removing its blocks leaves them.
@@ -65,6 +68,12 @@ def find_finished_blocks(job: Job, digests: Digests, shard: ShardState, emit: Em
 
     A block with sequences set aside is made again: what broke it then may be mended now.
     """
+    if (store := published(job)) is not None:
+        wanted = {block_identity(job, digests, block): block for block in shard.blocks}
+        for identity, found in store.blocks(wanted).items():
+            if not found.set_aside:
+                shard.reuse(wanted[identity], found)
+        return
     for block in shard.blocks:
         file = _verified(block_file(job, block), block_identity(job, digests, block), emit)
         if file is not None and not file.set_aside:
@@ -86,7 +95,7 @@ def remove_leftovers(job: Job) -> None:
 
     The blocks of another number of shards go too: this job cannot use them.
     """
-    output = Path(job.output)
+    output = work_folder(job)
     of_this_number = f"-of-{job.n_shards:02d}.blocks"
     for blocks in output.glob("shard-*-of-*.blocks"):
         if not blocks.name.endswith(of_this_number):

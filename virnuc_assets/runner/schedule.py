@@ -103,9 +103,11 @@ class Schedule:
         """Who is given what now."""
         for most in range(_BLOCKS_OF_A_DEVICE):
             for device, has in self._handed.items():
+                if len(has) != most:
+                    continue
                 # A block that another device could soon begin is not kept waiting.
                 scarce = len(self) <= most * _PLENTY * (len(self._handed) - 1)
-                if len(has) == most and not scarce and (block := self._take(device)):
+                if not scarce and (block := self._take(device)):
                     has.append(block)
                     yield device, block
 

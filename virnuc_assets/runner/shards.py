@@ -6,7 +6,6 @@ import shutil
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -16,6 +15,7 @@ from virnuc_assets.encoders.agreement import Agreement
 from virnuc_assets.runner.identity import Digests, block_file, block_identity
 from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.messages import Finished
+from virnuc_assets.runner.output import published, work_folder
 from virnuc_assets.runner.plan import Block
 from virnuc_assets.runner.telemetry import Tally
 from virnuc_assets.store.embeddings import (
@@ -125,6 +125,9 @@ def join_pieces(job: Job, digests: Digests, shard: ShardState, number: int) -> b
     if not pieces or there + len(missing) < block.sequences:
         return False
     dim = pieces[0].dim
+    store = published(job)
+    if store is not None:
+        pieces = [store.fetch(piece) for piece in pieces]
     shard.files[number] = write_embeddings(
         block_file(job, block),
         block_identity(job, digests, block),
@@ -134,6 +137,8 @@ def join_pieces(job: Job, digests: Digests, shard: ShardState, number: int) -> b
         _values(pieces, block, dim),
         [row_of(job, block, position) for position in missing],
     )
+    if store is not None:
+        store.publish(shard.files[number])
     for piece in pieces:
         piece.path.unlink()
     del shard.pieces[number]
@@ -162,21 +167,23 @@ def _values(pieces: Iterable[EmbeddingFile], block: Block, dim: int) -> Iterable
 
 
 def assemble(job: Job, digests: Digests, shard: ShardState) -> EmbeddingFile:
-    """Join a whole shard's blocks into its file and remove them.
+    """Join a whole shard's blocks into its file and remove them; or publish which they are.
 
     Raises:
         StoreError: the file cannot be written.
     """
     files = [shard.files[block.block] for block in shard.blocks]
     whole = block_identity(job, digests, Block(shard.number, 0, 0, shard.sequences, 0))
-    file = assemble_shard(Path(job.output), whole, files, files[0].dim)
-    shutil.rmtree(blocks_directory(Path(job.output), shard.number, job.n_shards))
+    if (store := published(job)) is not None:
+        return store.finish(whole, files)
+    file = assemble_shard(work_folder(job), whole, files, files[0].dim)
+    shutil.rmtree(blocks_directory(work_folder(job), shard.number, job.n_shards))
     return file
 
 
 def shard_metadata(file: EmbeddingFile) -> dict[str, Any]:
-    """What a person wants to know of a shard file, JSON-ready."""
-    return {
+    """What a person wants to know of a shard, JSON-ready; its bytes too if its file is here."""
+    found = {
         "model": file.origin.model,
         "rows": file.identity.stop - file.identity.start,
         "dim": file.dim,
@@ -194,5 +201,5 @@ def shard_metadata(file: EmbeddingFile) -> dict[str, Any]:
         "encoder_digest": file.identity.encoder_digest,
         "index_digest": file.identity.index_digest,
         "checksum": file.checksum,
-        "bytes": file.path.stat().st_size,
     }
+    return found | ({"bytes": file.path.stat().st_size} if file.path.exists() else {})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.messages import Finished
+from virnuc_assets.runner.output import published, work_folder
 from virnuc_assets.store.atomic import write_json
 from virnuc_assets.store.embeddings import Counts
 
@@ -155,4 +155,8 @@ class Record:
             "failures": self.failures,
             "set_aside": sorted(self.set_aside),
         }
-        write_json(Path(self.job.output) / RECORD_FILE, value)
+        path = work_folder(self.job) / RECORD_FILE
+        write_json(path, value)
+        if (store := published(self.job)) is not None:
+            # Not for long: a run that ends because of the store is to end.
+            replace(store.objects, patience=0).publish(path, RECORD_FILE)

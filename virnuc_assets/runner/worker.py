@@ -7,7 +7,6 @@ import sys
 import traceback
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from virnuc_assets.errors import (
@@ -33,6 +32,7 @@ from virnuc_assets.runner.messages import (
     Ready,
     Taken,
 )
+from virnuc_assets.runner.output import published, sequence_table
 from virnuc_assets.runner.pipeline import BlockError, Pipeline
 from virnuc_assets.runner.plan import Block
 from virnuc_assets.store.embeddings import Counts, Origin, write_embeddings
@@ -85,9 +85,8 @@ def _embed(link: Link, torch_device: str, job: Job, digests: Digests) -> None:
         ),
         weights_digest=digests.weights,
     )
-    table = SequenceTable(Path(job.sequences))
-    # Again, in every worker: the index may have been renewed since the coordinator looked.
-    table.verify(job.sequences_sha256)
+    # Checked again, in every worker: the index may have been renewed since the coordinator looked.
+    table = sequence_table(job)
     sys.setswitchinterval(_SWITCH_SECONDS)
     if torch_device != CPU:
         # What is left to the host are small copies. Torch would share one of 33 000 numbers out
@@ -103,6 +102,7 @@ def _embed_blocks(
     link: Link, job: Job, digests: Digests, encoder: Encoder, table: SequenceTable
 ) -> None:
     about = encoder.description
+    store = published(job)
     origin = Origin(
         model=about.label,
         weights_digest=about.weights_digest,
@@ -133,6 +133,8 @@ def _embed_blocks(
             [embedded.values],
         )
         encoder.give_back(embedded)
+        if store is not None:
+            store.publish(file)
         link.send(
             Finished(
                 block,

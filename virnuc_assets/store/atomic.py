@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,13 +19,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit fsync it and rename it to `path`.
 
     On an exception the temporary file is removed and `path` is left as it was. The temporary
-    name holds the process id, so that two writers cannot share one.
+    name holds the host's and the process's, so that two writers cannot share one.
 
     Raises:
         DiskFullError: the disk is full, or the quota on it is used up.
         StoreError: the folder cannot be made or written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()

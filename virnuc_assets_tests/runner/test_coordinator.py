@@ -24,6 +24,7 @@ from virnuc_assets.runner.messages import (
     DiskFull,
     Finished,
     Hung,
+    Lost,
     OutOfMemory,
     Ready,
     Taken,
@@ -47,6 +48,7 @@ class PretendedPool:
         self.jobs, self.has = {}, {}
         self.turn = deque()
         self.starts = []
+        self.retired = []
 
     def start(self, device, job):
         assert device not in self.has
@@ -62,12 +64,12 @@ class PretendedPool:
         for _ in range(len(self.turn)):
             device = self.turn.popleft()
             self.turn.append(device)
-            if self.has[device]:
+            if self.has[device] and not device.startswith("far"):
                 block = self.has[device].popleft()
                 report = self._report(device, block)
                 if report is None:
                     report = Ready(DIM) if block is None else self._embed(device, block)
-                if isinstance(report, Died | Hung):
+                if isinstance(report, Died | Hung | Lost):
                     self.retire(device)
                 return [(device, report)]
         raise AssertionError("nobody has anything to do")
@@ -76,8 +78,13 @@ class PretendedPool:
         seen = (self.jobs[device], device, block, tuple(self.has[device]))
         return self.behave(*seen[: len(signature(self.behave).parameters)])
 
+    def unplaced(self):
+        """Devices named `far …` wait for ever, and any `void …` until something is said of it."""
+        return [device for device in self.has if device.startswith(("far", "void"))]
+
     def retire(self, device):
         if self.has.pop(device, None) is not None:
+            self.retired.append(device)
             self.turn.remove(device)
 
     def __enter__(self):
@@ -187,6 +194,54 @@ def test_no_more_devices_are_started_than_there_are_blocks(embed):
     ran = embed(well, *(f"d{i}" for i in range(9)))
     ran.assert_whole_but_for()
     assert len(ran.pool.starts) == 6
+
+
+def test_machines_that_go_are_nobodys_fault(embed):
+    """However often: neither is a block cut or given up, nor a device left out."""
+    goes = iter([True] * 40)
+
+    def behave(job, device, block):
+        return Lost("192.0.2.7 is gone") if device == "a" and next(goes, False) else None
+
+    ran = embed(behave, "a", "b", block_sequences=1)
+    ran.assert_whole_but_for()
+    assert ran.record["blocks_failed"] == 0
+    assert set(ran.warnings) == {
+        "device a is lost, and its blocks are handed out again: 192.0.2.7 is gone"
+    }
+
+
+def test_no_more_machines_are_waited_for_than_blocks_wait(embed):
+    ran = embed(well, "a", *(f"far {i}" for i in range(4)))
+    ran.assert_whole_but_for()
+    assert [device for device, _ in ran.pool.starts] == ["a", *(f"far {i}" for i in range(4))]
+    assert {event.device for event in ran.of_kind(BlockDone)} == {"a"}
+    assert ran.warnings == []
+    assert set(ran.pool.retired) == {f"far {i}" for i in range(4)}
+
+
+def test_nothing_waits_for_a_machine_that_may_never_be_found(embed):
+    """What the only device that is there fails at, it tries again itself."""
+    fails = iter([True])
+
+    def behave(job, device, block):
+        return Died(9) if holds(job, block, 0) and next(fails, False) else None
+
+    ran = embed(behave, "a", "far 0", "far 1")
+    ran.assert_whole_but_for()
+    assert ran.record["blocks_failed"] == 1
+
+
+def test_a_worker_that_no_machine_can_make_is_left_out(embed):
+    def behave(job, device, block):
+        return Broke(None, "no such module", explained=False) if device == "void" else None
+
+    ran = embed(behave, "a", "void")
+    ran.assert_whole_but_for()
+    (why,) = ran.warnings
+    assert why == "device void is left out: no such module twice before it could take a block"
+    with pytest.raises(RunnerError, match="there is no other device to go on with"):
+        raise embed(behave, "void", output="nobody").error
 
 
 def test_a_device_named_twice_is_one(embed):

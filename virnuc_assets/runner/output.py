@@ -1,0 +1,137 @@
+"""Where a run's files lie: a folder, or an object store and a folder of each host beside it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from virnuc_assets.runner.events import Event, ShardDone
+from virnuc_assets.runner.job import Job
+from virnuc_assets.store.cache import cache_folder, local_file, publish_file
+from virnuc_assets.store.claims import sole_writer_of
+from virnuc_assets.store.digests import sha256_json
+from virnuc_assets.store.embeddings import EmbeddingFile
+from virnuc_assets.store.lock import sole_writer
+from virnuc_assets.store.objects import Objects, is_url, open_objects
+from virnuc_assets.store.published import Published
+from virnuc_assets.store.sequence_table import SequenceTable
+from virnuc_assets.store.view import renew_view
+
+
+def work_folder(job: Job) -> Path:
+    """The job's folder on this host: its output, or where blocks lie until they are published."""
+    if not is_url(job.output):
+        return Path(job.output)
+    return cache_folder() / "outputs" / sha256_json(job.output)[:16]
+
+
+def published(job: Job) -> Published | None:
+    """The job's output where that is in an object store; None: it is a folder.
+
+    Raises:
+        SettingsError: it is a URL that cannot be used.
+        StoreError: the store cannot be reached.
+    """
+    return Published(_open(job.output), work_folder(job)) if is_url(job.output) else None
+
+
+@lru_cache
+def _open(url: str) -> Objects:
+    return open_objects(url)
+
+
+def sequence_table(job: Job) -> SequenceTable:
+    """The job's sequence table, checked; from an object store it is fetched once a host.
+
+    Raises:
+        StoreError: it is missing, or not the one the job was made for.
+    """
+    if is_url(job.sequences):
+        # Checked there; what is kept under a digest is not replaced by anything else.
+        return SequenceTable(local_file(job.sequences, job.sequences_sha256, cache_folder()))
+    table = SequenceTable(Path(job.sequences))
+    table.verify(job.sequences_sha256)
+    return table
+
+
+@contextmanager
+def sole_run(job: Job, tell: Callable[[str], None]) -> Iterator[None]:
+    """Be the only run that writes to the job's output; wait for another, which `tell` is told.
+
+    Raises:
+        StoreError: the output cannot be written.
+    """
+    with sole_writer(work_folder(job), tell):
+        store = published(job)
+        if store is None:
+            yield
+            return
+        with sole_writer_of(store.objects, tell):
+            _remove_unpublished(store.folder)
+            try:
+                yield
+            finally:
+                _remove_unpublished(store.folder)
+
+
+def _remove_unpublished(folder: Path) -> None:
+    """Remove blocks that workers of this host were killed with; nobody looks for them here."""
+    for blocks in folder.glob("shard-*-of-*.blocks"):
+        shutil.rmtree(blocks, ignore_errors=True)
+
+
+def place_of(job: Job, shard: EmbeddingFile) -> str:
+    """Where a finished shard is: its file, or the URL of its manifest."""
+    store = published(job)
+    if store is None:
+        return str(shard.path)
+    return store.manifest_url(shard.identity.shard, shard.identity.n_shards)
+
+
+def exchanged(job: Job, stream: Callable[[Job], Generator[Event]]) -> Generator[Event]:
+    """The events of `stream(job)`; by way of an object store, where the job's cluster has one.
+
+    Raises:
+        StoreError, DiskFullError: as `through`.
+    """
+    cluster = job.encoding.ray
+    if cluster is None or cluster.exchange is None:
+        return stream(job)
+    return through(cluster.exchange, job, stream)
+
+
+def through(url: str, job: Job, stream: Callable[[Job], Generator[Event]]) -> Generator[Event]:
+    """Run a job of this host on machines that share no disk with it, by way of an object store.
+
+    Its sequences are published below the folder `url`, unless they are there, and its output is
+    there: `stream` yields the events of that job, wherever it runs. A shard is in the job's own
+    folder, checked, before it is said to be done, and the view of all of them at the end: just
+    what a run on this host leaves.
+
+    Raises:
+        StoreError: the store cannot be used, or what is fetched is damaged.
+        DiskFullError: the folder has no room for a shard.
+    """
+    folder = Path(job.output)
+    name = f"{job.encoding.encoder}-{job.index_digest[:16]}-{job.n_shards}"
+    there = replace(
+        job,
+        sequences=publish_file(
+            Path(job.sequences), f"{url.rstrip('/')}/sequences", job.sequences_sha256
+        ),
+        output=f"{url.rstrip('/')}/embeddings/{name}",
+    )
+    store = Published(open_objects(there.output), folder)
+    done: dict[int, EmbeddingFile] = {}
+    with sole_writer(folder), closing(stream(there)) as events:
+        for event in events:
+            if isinstance(event, ShardDone):
+                shard = done[event.shard] = store.fetch_shard(event.shard, job.n_shards)
+                facts = {"checksum": shard.checksum, "bytes": shard.path.stat().st_size}
+                event = replace(event, path=str(shard.path), metadata={**event.metadata, **facts})
+            yield event
+        renew_view(folder, job.n_shards, done)

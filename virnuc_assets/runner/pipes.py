@@ -1,0 +1,39 @@
+"""A job from, and its events to, the Dagster run that started this process: Dagster Pipes.
+
+Needs the package dagster_pipes, which needs nothing, and not Dagster.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from virnuc_assets.runner.events import Event, to_line
+from virnuc_assets.runner.job import Job, job_from
+from virnuc_assets.runner.resume import Emit
+
+JOB = "job"
+"""The extra that holds the job, as `asdict` makes it."""
+
+
+@contextmanager
+def opened(stream: TextIO) -> Iterator[tuple[Job, Emit]]:
+    """The job, and what sends events, as lines of `stream` among whatever else is logged there.
+
+    Raises:
+        RunnerError: no job was sent, or none of this version.
+    """
+    from dagster_pipes import open_dagster_pipes
+
+    # Pipes writes to standard output without flushing: each message goes out in one piece.
+    sys.stdout = stream
+    with open_dagster_pipes() as context:
+
+        def emit(event: Event) -> None:
+            context.report_custom_message(to_line(event))
+            stream.flush()
+
+        yield job_from(context.extras.get(JOB), "Dagster Pipes"), emit
+        stream.flush()

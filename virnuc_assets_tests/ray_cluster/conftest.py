@@ -1,0 +1,183 @@
+"""A Ray cluster of several nodes on this machine, each with one CPU and a GPU that is not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from virnuc_assets.runner.events import from_line
+from virnuc_assets.runner.job import RayCluster, write_job
+from virnuc_assets_tests.faults.jobs import contents, make_job
+from virnuc_assets_tests.ray_cluster import slowly
+
+REPOSITORY = Path(__file__).parents[2]
+SMALL = {"object_store_memory": 80 * 2**20}
+GIVE_UP_SECONDS = 120
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # A node that is gone is noticed in seconds.
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_failure_threshold": "3",
+}
+
+
+def until(what, holds):
+    for _ in range(GIVE_UP_SECONDS * 10):
+        if found := holds():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"never happened: {what}")
+
+
+class Nodes:
+    """A head without devices, and nodes that come and go."""
+
+    def __init__(self, head):
+        # Short, for the names of sockets in it are.
+        self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+        # Ray notes the address of the newest cluster there, and makes no such folder.
+        (self.folder / "ray").mkdir()
+        environment = {**ENVIRONMENT, "RAY_TMPDIR": str(self.folder)}
+        self._saved = {name: os.environ.get(name) for name in (*environment, "PATH", "PYTHONPATH")}
+        os.environ.update(environment)
+        os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        os.environ["PYTHONPATH"] = str(REPOSITORY)
+        from ray.cluster_utils import Cluster
+
+        self.journals = self.folder / "journals"
+        self.journals.mkdir()
+        os.environ[slowly.JOURNALS] = str(self.journals)
+        self.cluster = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 0, "temp_dir": str(self.folder), **SMALL, **head},
+        )
+        self.address = self.cluster.address
+
+    def add(self):
+        return self.cluster.add_node(num_cpus=1, num_gpus=1, **SMALL)
+
+    def remove(self, node):
+        self.cluster.remove_node(node, allow_graceful=False)
+
+    def free(self):
+        """CPUs that no actor holds, as the cluster says."""
+        asking = "import ray, sys; ray.init(sys.argv[1], logging_level='ERROR'); "
+        asking += "print(ray.available_resources().get('CPU', 0))"
+        answer = subprocess.run(
+            [sys.executable, "-c", asking, self.address], capture_output=True, text=True, check=True
+        )
+        return float(answer.stdout.split()[-1])
+
+    def stop(self):
+        with suppress(Exception):
+            import ray
+
+            ray.shutdown()
+        self.cluster.shutdown()
+        for name, value in self._saved.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        until("Ray's processes are gone", lambda: not processes_in(self.folder))
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def raylet_of(node):
+    return node.all_processes["raylet"][0].process.pid
+
+
+def processes_in(folder):
+    """Processes whose command line names `folder`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state = (process / "stat").read_text().rsplit(")", 1)[1].split()[0]
+            if state != "Z" and str(folder).encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """A head and three nodes."""
+    nodes = Nodes({"include_dashboard": False})
+    try:
+        for _ in range(3):
+            nodes.add()
+        yield nodes
+    finally:
+        nodes.stop()
+
+
+class Run:
+    """The runner in a process of its own, with workers that take their time."""
+
+    def __init__(self, folder, job, environ=None):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_job(folder / "job.json", job)
+        self.log = folder / "log"
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "virnuc_assets_tests.ray_cluster.program"),
+                    *(str(folder / "job.json"), "--watch-stdin", "--logs", str(folder / "logs")),
+                ],
+                cwd=REPOSITORY,
+                # As Ray has it for a worker of one CPU: sums are added up in one order.
+                env={**os.environ, "OMP_NUM_THREADS": "1", **(environ or {})},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        self.said = []
+
+    def follow(self, enough=lambda said: False):
+        """Note events until they are enough or there are no more."""
+        for line in self.process.stdout:
+            self.said.append(from_line(line))
+            if enough(self.said):
+                break
+        return self.said
+
+    def wait(self):
+        code = self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            pipe.close()
+        return code
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory):
+    """A job, and the files that the local pool leaves."""
+    folder = tmp_path_factory.mktemp("local")
+    job = make_job(folder, "esm2", 360, seed=0)
+    run = Run(folder, job, {slowly.JOURNALS: str(folder)})
+    run.follow()
+    assert run.wait() == 0, run.log.read_text()
+    return job, contents(job)
+
+
+@pytest.fixture
+def on_ray(local, nodes, tmp_path):
+    """The same job on the cluster, with an output of its own."""
+    shutil.rmtree(nodes.journals)
+    nodes.journals.mkdir()
+
+    def on_ray(workers=3):
+        job, _ = local
+        encoding = replace(job.encoding, ray=RayCluster(nodes.address, workers))
+        return replace(job, encoding=encoding, output=str(tmp_path / "output"))
+
+    return on_ray
