@@ -7,7 +7,6 @@ on where it stopped.
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +21,7 @@ from virnuc_assets.errors import InputError, StoreError
 from virnuc_assets.runner.job import Encoding, Job
 from virnuc_assets.sequences.records import Kind
 from virnuc_assets.sequences.sequence_list import LIST_FILE, UNIQUE_FILE, build_sequence_list
-from virnuc_assets.store.atomic import atomic_path
+from virnuc_assets.store.atomic import atomic_path, leftovers_of
 from virnuc_assets.store.hdf5 import new_hdf5
 from virnuc_assets.store.lock import sole_writer
 from virnuc_assets.store.seal import SEAL_BYTES, seal
@@ -128,12 +127,10 @@ def collect(job: Job, output: Path) -> int:
 
 def _remove_leftovers(output: Path) -> None:
     """Remove what calls that were killed left of `output`; to be called within `sole_work`."""
-    temporary = re.compile(rf"\.{re.escape(output.name)}\.\d+\.tmp")
-    for path in output.parent.iterdir():
-        if temporary.fullmatch(path.name):
-            # Another user's may not be ours to remove; it is in nobody's way.
-            with suppress(OSError):
-                path.unlink()
+    for path in leftovers_of(output):
+        # Another user's may not be ours to remove; it is in nobody's way.
+        with suppress(OSError):
+            path.unlink()
 
 
 def _work_folder(output: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import time
 import uuid
@@ -26,9 +27,11 @@ from virnuc_assets.runner.client import Account, log_options
 from virnuc_assets.runner.events import Event, from_line
 from virnuc_assets.runner.job import Job, RayCluster
 from virnuc_assets.runner.output import exchanged
-from virnuc_assets.runner.ray_pool import reach
+from virnuc_assets.runner.ray_pool import in_a_line, reach
 
+_log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
+_TIDYING_SECONDS = 30
 # Of a job that is asked to stop, and of its last messages.
 _ENDING_SECONDS = 60.0
 
@@ -72,6 +75,8 @@ def _run(context: dg.AssetExecutionContext, job: Job) -> Generator[Event]:
             "entrypoint": shlex.join(
                 ("python", "-m", "virnuc_assets.runner", "--pipes", *log_options(job))
             ),
+            # How long a job that is stopped has to leave everything tidy.
+            "runtime_env": {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_TIDYING_SECONDS)}},
         },
         extras={pipes.JOB: asdict(there)},
     )
@@ -112,10 +117,12 @@ def _stop(client: JobSubmissionClient, name: str, following: Future[Any]) -> Non
         with suppress(RuntimeError, OSError):
             client.stop_job(name)
         wait([following], _LOOK_SECONDS)
+    if not following.done():
+        _log.warning("Ray's job %s was asked to stop and has not; see `ray job status`", name)
 
 
 def _unreachable(cluster: RayCluster, error: Exception) -> RunnerError:
     return RunnerError(
         f"VIRNUC_RAY_ADDRESS={cluster.address}: no Ray cluster takes jobs there "
-        f"({str(error).splitlines()[0]}); start one with `ray start --head`, or correct it"
+        f"({in_a_line(error)}); start one with `ray start --head`, or correct it"
     )

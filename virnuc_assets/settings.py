@@ -182,10 +182,15 @@ def device_list(text: str, setting: str = "VIRNUC_GPUS") -> tuple[str, ...]:
 
 
 def _model(environ: Mapping[str, str], name: str, in_package: Path) -> str:
-    """A model setting; a path is made absolute, so that it means the same in every process."""
+    """A model setting, as `model_path` reads it."""
     text = environ.get(name)
     if not text or text == bundled.NAME:
         return str(in_package)
+    return model_path(text)
+
+
+def model_path(text: str) -> str:
+    """A model's path made absolute, so that it means the same everywhere; a name is left alone."""
     path = Path(text).expanduser()
     return str(path.absolute()) if path.is_file() or len(path.parts) > 1 else text
 

@@ -14,7 +14,7 @@ from virnuc_assets.encoders.catalog import EncoderName, LongSequences
 from virnuc_assets.runner import client
 from virnuc_assets.runner.background import in_thread
 from virnuc_assets.runner.job import Encoding
-from virnuc_assets.settings import Dtype, device_list, from_environment
+from virnuc_assets.settings import Dtype, device_list, from_environment, model_path
 
 
 def embed(
@@ -52,7 +52,7 @@ def embed(
         dtype, attention = "float32", "sdpa"
     encoding = Encoding(
         encoder=encoder,
-        weights=weights or settings.models.encoding(encoder).weights,
+        weights=model_path(weights) if weights else settings.models.encoding(encoder).weights,
         dtype=dtype,
         attention=attention,
         token_budget=token_budget,
@@ -63,7 +63,8 @@ def embed(
     )
     catalog.resolve_weights(encoder, encoding.weights)
     with embed_fasta.sole_work(fasta, output, console.warn):
-        job = embed_fasta.plan(fasta, output, encoding)
+        # On a cluster, workers stand in another folder.
+        job = embed_fasta.plan(fasta, output.absolute(), encoding)
         (shard,) = console.follow(client.stream(job), fasta.name)
         records = in_thread(embed_fasta.collect, job, output).result()
     facts = shard.metadata

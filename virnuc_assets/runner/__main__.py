@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
 
     if options.pipes:
         with pipes.opened(events) as (job, emit):
-            return _embed(lambda: job, emit, options.logs)
+            return _embed(job, emit, options.logs)
 
     def emit_line(event: Event) -> None:
         events.write(to_line(event) + "\n")

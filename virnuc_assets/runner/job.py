@@ -118,7 +118,7 @@ def job_from(value: Any, source: str) -> Job:
     """
     try:
         encoding = value["encoding"]
-        ray = encoding["ray"] and RayCluster(**encoding["ray"])
+        ray = RayCluster(**encoding["ray"]) if encoding.get("ray") else None
         changes = {"devices": tuple(encoding["devices"]), "ray": ray}
         return Job(
             **{

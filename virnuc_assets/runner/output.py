@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from virnuc_assets.errors import StoreError
+from virnuc_assets.runner.background import in_thread
 from virnuc_assets.runner.events import Event, ShardDone
 from virnuc_assets.runner.job import Job
 from virnuc_assets.store.cache import cache_folder, local_file, publish_file
@@ -127,11 +132,39 @@ def through(url: str, job: Job, stream: Callable[[Job], Generator[Event]]) -> Ge
     )
     store = Published(open_objects(there.output), folder)
     done: dict[int, EmbeddingFile] = {}
+    fetched: deque[tuple[ShardDone, Future[EmbeddingFile]]] = deque()
+    turn = threading.Lock()
+
+    def fetch(shard: int) -> EmbeddingFile:
+        with turn:
+            return store.fetch_shard(shard, job.n_shards)
+
+    def landed() -> ShardDone:
+        event, future = fetched.popleft()
+        shard = done[event.shard] = _of_this_run(future.result(), event)
+        facts = {"checksum": shard.checksum, "bytes": shard.path.stat().st_size}
+        return replace(event, path=str(shard.path), metadata={**event.metadata, **facts})
+
     with sole_writer(folder), closing(stream(there)) as events:
         for event in events:
             if isinstance(event, ShardDone):
-                shard = done[event.shard] = store.fetch_shard(event.shard, job.n_shards)
-                facts = {"checksum": shard.checksum, "bytes": shard.path.stat().st_size}
-                event = replace(event, path=str(shard.path), metadata={**event.metadata, **facts})
-            yield event
-        renew_view(folder, job.n_shards, done)
+                # Beside the events: a run whose words nobody reads comes to a halt.
+                fetched.append((event, in_thread(fetch, event.shard)))
+            else:
+                yield event
+            while fetched and fetched[0][1].done():
+                yield landed()
+        while fetched:
+            yield landed()
+        in_thread(renew_view, folder, job.n_shards, done).result()
+
+
+def _of_this_run(shard: EmbeddingFile, event: ShardDone) -> EmbeddingFile:
+    said = tuple(event.metadata[name] for name in ("index_digest", "encoder_digest", "dtype"))
+    identity = shard.identity
+    if (identity.index_digest, identity.encoder_digest, identity.dtype) != said:
+        raise StoreError(
+            f"{shard.path}: what was fetched is of another run into the same place, with another "
+            "model or precision; let one end before the other, or give each a place of its own"
+        )
+    return shard

@@ -6,8 +6,9 @@ Needs the package dagster_pipes, which needs nothing, and not Dagster.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TextIO
 
 from virnuc_assets.runner.events import Event, to_line
@@ -19,11 +20,10 @@ JOB = "job"
 
 
 @contextmanager
-def opened(stream: TextIO) -> Iterator[tuple[Job, Emit]]:
-    """The job, and what sends events, as lines of `stream` among whatever else is logged there.
+def opened(stream: TextIO) -> Iterator[tuple[Callable[[], Job], Emit]]:
+    """What gives the job, and what sends events, as lines of `stream` among other lines.
 
-    Raises:
-        RunnerError: no job was sent, or none of this version.
+    The first raises a RunnerError where no job was sent, or none of this version.
     """
     from dagster_pipes import open_dagster_pipes
 
@@ -35,5 +35,5 @@ def opened(stream: TextIO) -> Iterator[tuple[Job, Emit]]:
             context.report_custom_message(to_line(event))
             stream.flush()
 
-        yield job_from(context.extras.get(JOB), "Dagster Pipes"), emit
+        yield partial(job_from, context.extras.get(JOB), "Dagster Pipes"), emit
         stream.flush()

@@ -286,10 +286,18 @@ def _connect(address: str) -> None:
         with _signals_kept():
             ray.init(address=address, logging_level=logging.WARNING)
     except (OSError, ValueError, RuntimeError) as error:
+        remedy = "start one with `ray start --head`, or correct it"
+        if "ersion mismatch" in str(error):
+            remedy = "have the same versions of Ray and Python on all machines"
         raise RunnerError(
-            f"VIRNUC_RAY_ADDRESS={address}: no Ray cluster can be reached there "
-            f"({str(error).splitlines()[0]}); start one with `ray start --head`, or correct it"
+            f"VIRNUC_RAY_ADDRESS={address}: no Ray cluster can be used there "
+            f"({in_a_line(error)}); {remedy}"
         ) from error
+
+
+def in_a_line(error: Exception) -> str:
+    """What an error says; Ray's say it in paragraphs."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def reach(address: str) -> None:

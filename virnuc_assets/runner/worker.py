@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import platform
 import sys
 import traceback
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from virnuc_assets.errors import (
     SequenceError,
     StoreError,
     VirnucError,
+    WeightsError,
 )
 from virnuc_assets.runner.device_lock import sole_user
 from virnuc_assets.runner.devices import CPU, bind
@@ -83,8 +85,14 @@ def _embed(link: Link, torch_device: str, job: Job, digests: Digests) -> None:
             long_sequences=encoding.long_sequences,
             validate=encoding.validate,
         ),
-        weights_digest=digests.weights,
+        # On another machine the same path may hold another file.
+        weights_digest=None if encoding.ray else digests.weights,
     )
+    if encoder.description.encoder_digest != digests.encoder:
+        raise WeightsError(
+            f"{encoding.weights} on {platform.node()}: is not the model that the run began with, "
+            "or virnuc is of another version there; give every machine the same of both"
+        )
     # Checked again, in every worker: the index may have been renewed since the coordinator looked.
     table = sequence_table(job)
     sys.setswitchinterval(_SWITCH_SECONDS)

@@ -5,13 +5,26 @@ from __future__ import annotations
 import errno
 import json
 import os
-import socket
+import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from virnuc_assets.errors import DiskFullError, StoreError
+
+
+def temporary_of(path: Path) -> Path:
+    """Where this process writes what is to be `path`."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", platform.node())
+    return path.with_name(f".{path.name}.{host}.{os.getpid()}.tmp")
+
+
+def leftovers_of(path: Path) -> list[Path]:
+    """Temporary files of `path`, of any process; of those that were killed nobody else sees."""
+    temporary = re.compile(rf"\.{re.escape(path.name)}\.[A-Za-z0-9-]*\.\d+\.tmp")
+    return [other for other in path.parent.iterdir() if temporary.fullmatch(other.name)]
 
 
 @contextmanager
@@ -25,7 +38,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         DiskFullError: the disk is full, or the quota on it is used up.
         StoreError: the folder cannot be made or written.
     """
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    temporary = temporary_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()

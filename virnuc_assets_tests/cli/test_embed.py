@@ -15,6 +15,7 @@ import torch
 from virnuc_assets import __version__, embed_fasta
 from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
 from virnuc_assets.runner.job import Encoding
+from virnuc_assets.store.atomic import temporary_of
 from virnuc_assets.store.embeddings import Counts, Identity, Origin, shard_path, write_embeddings
 from virnuc_assets_tests import untrained
 from virnuc_assets_tests.cli.process import COMMAND, environment
@@ -171,9 +172,10 @@ def test_what_a_killed_call_left_of_its_output_is_removed(tmp_path):
     origin = Origin("model", "w", "CPU", "sdpa", "plain", 64, "truncate")
     shard = shard_path(Path(job.output), 0, 1)
     write_embeddings(shard, about, origin, Counts(), 2, [np.ones((1, 2), np.float32)])
-    others = [".x.h5.7.12.tmp", ".x.h5.gz.12.tmp", ".xxh5.12.tmp", ".y.h5.12.tmp"]
-    for name in (".x.h5.12.tmp", ".x.h5.345.tmp", *others):
+    others = [".x.h5.gz.host.12.tmp", ".xxh5.host.12.tmp", ".y.h5.host.12.tmp"]
+    for name in (".x.h5.other-host.345.tmp", *others):
         (tmp_path / name).touch()
+    temporary_of(output).touch()
     embed_fasta.collect(job, output)
     assert sorted(path.name for path in tmp_path.iterdir()) == [*others, "p.fa", "x.h5"]
 

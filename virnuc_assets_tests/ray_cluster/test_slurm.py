@@ -29,6 +29,29 @@ def test_the_recipe_is_well_formed_and_wants_a_command():
     assert "virnuc COMMAND" in done.stderr
 
 
+def test_a_head_that_does_not_start_ends_the_job(tmp_path):
+    for name, text in (("scontrol", SCONTROL), ("srun", "#!/bin/sh\nexit 1\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "ray").symlink_to(tmp_path / "srun")
+    done = subprocess.run(
+        ["bash", RECIPE, "virnuc", "doctor"],
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "SLURM_GPUS_ON_NODE": "1",
+            "SLURM_CPUS_ON_NODE": "1",
+            "SLURM_JOB_NODELIST": "any",
+            "SLURM_JOB_ID": "7",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "error: Ray did not start on 127.0.0.1" in done.stderr
+
+
 @pytest.mark.platform
 @pytest.mark.slow
 def test_the_recipe_starts_a_cluster_runs_the_command_on_it_and_leaves_nothing(tmp_path):

@@ -7,12 +7,16 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from typing import ClassVar
 
 import pytest
 
 from virnuc_assets.errors import RunnerError, SettingsError
+from virnuc_assets.runner import worker
 from virnuc_assets.runner.events import ShardDone, from_line
+from virnuc_assets.runner.identity import Digests
 from virnuc_assets.runner.job import RayCluster, read_job, write_job
+from virnuc_assets.runner.logs import Logs
 from virnuc_assets.settings import from_environment
 
 
@@ -49,8 +53,8 @@ def test_a_cluster_has_gpus_unless_cpus_are_asked_for(make_job):
         on_ray(make_job(), "0", "2").resolved()
 
 
-def test_the_runner_takes_a_job_from_pipes_and_tells_it_the_events(make_job, tmp_path):
-    """Started as Dagster starts it, with the context and the messages in environment variables."""
+def by_pipes(job):
+    """The runner, started as Dagster starts it: context and messages in environment variables."""
     from dagster_pipes import encode_param
 
     context = {
@@ -63,9 +67,9 @@ def test_the_runner_takes_a_job_from_pipes_and_tells_it_the_events(make_job, tmp
         "run_id": "run",
         "job_name": None,
         "retry_number": 0,
-        "extras": {"job": asdict(make_job())},
+        "extras": {"job": job},
     }
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", "virnuc_assets.runner", "--pipes", "--log-level", "ERROR"],
         env={
             **os.environ,
@@ -76,6 +80,10 @@ def test_the_runner_takes_a_job_from_pipes_and_tells_it_the_events(make_job, tmp
         text=True,
         check=False,
     )
+
+
+def test_the_runner_takes_a_job_from_pipes_and_tells_it_the_events(make_job, tmp_path):
+    done = by_pipes(asdict(make_job()))
     assert done.returncode == 0, done.stderr
     messages = [json.loads(line) for line in done.stdout.splitlines()]
     assert [messages[0]["method"], messages[-1]["method"]] == ["opened", "closed"]
@@ -99,3 +107,26 @@ def test_without_ray_it_is_said_what_to_install(make_job, tmp_path):
     failed = from_line(done.stdout.splitlines()[-1])
     assert failed.explained
     assert "install virnuc_assets[ray], or set VIRNUC_LAUNCHER=local" in failed.message
+
+
+def test_a_job_of_another_version_by_pipes_is_told_as_a_failure():
+    done = by_pipes({"encoding": {"devices": [], "of_another_version": 1}})
+    assert done.returncode == 1
+    assert "is not a job of this version" in done.stdout
+
+
+def test_a_worker_refuses_weights_that_are_not_those_of_the_run(make_job):
+    """On a cluster another machine may hold another file under the name."""
+
+    class Link:
+        said: ClassVar[list] = []
+
+        def send(self, message):
+            self.said.append(message)
+
+    job = on_ray(make_job(), "cpu").resolved()
+    worker.work(Link(), "cpu", job, Digests("the run's", "the run's"), Logs(30, None))
+    (broke,) = Link.said
+    assert broke.explained
+    assert "is not the model that the run began with" in broke.message
+    assert job.encoding.weights in broke.message

@@ -16,6 +16,7 @@ from virnuc_assets.store.embeddings import (
     write_embeddings,
 )
 from virnuc_assets.store.published import Published
+from virnuc_assets.store.view import VIEW_FILE
 
 DIM, ROWS = 3, 5
 ORIGIN = Origin("model", "w" * 64, "CPU", "sdpa", "plain", 1024, "truncate")
@@ -85,6 +86,21 @@ def test_a_shard_of_several_hosts_is_that_of_one(host, local, tmp_path, proxy):
     proxy.seen.clear()
     assert reader.fetch_shard(SHARD, N_SHARDS) == shard
     assert proxy.count("GET", FOLDER) == 0
+
+
+def test_a_view_is_gone_before_a_shard_below_it_is_replaced(host):
+    worker = host("worker")
+    file = make(worker.folder, 0)
+    worker.publish(file)
+    worker.finish(whole(1), [file])
+    reader = host("reader")
+    reader.folder.mkdir()
+    (reader.folder / VIEW_FILE).write_bytes(b"of the shards before")
+    reader.fetch_shard(SHARD, N_SHARDS)
+    assert not (reader.folder / VIEW_FILE).exists()
+    (reader.folder / VIEW_FILE).write_bytes(b"of these shards")
+    reader.fetch_shard(SHARD, N_SHARDS)
+    assert (reader.folder / VIEW_FILE).exists()
 
 
 def test_a_summary_says_what_the_shard_will(host):

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from virnuc_assets.errors import StoreError
 from virnuc_assets.runner import client
 from virnuc_assets.runner.events import BlockDone, Failed, ShardDone, Started, Warned, from_line
 from virnuc_assets.runner.job import Encoding, Job, RayCluster, write_job
@@ -97,6 +98,20 @@ def test_a_run_through_a_store_leaves_what_a_run_on_this_host_leaves(local, url,
     again = list(through(url, here, client.stream))
     assert [event.reused for event in of_kind(again, ShardDone)] == [True, True]
     assert proxy.count("GET", ".h5") == BLOCKS
+
+
+@pytest.mark.platform
+def test_a_shard_of_another_run_into_the_same_place_is_refused(local, url, tmp_path):
+    def overtaken(job):
+        """Another model's run publishes its shard after ours has told of its own."""
+        for event in client.stream(job):
+            if isinstance(event, ShardDone):
+                event = replace(event, metadata={**event.metadata, "encoder_digest": "ours"})
+            yield event
+
+    here = replace(local, output=str(tmp_path / "here"))
+    with pytest.raises(StoreError, match="is of another run into the same place"):
+        list(through(url, here, overtaken))
 
 
 @pytest.mark.platform
