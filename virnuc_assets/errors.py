@@ -56,6 +56,11 @@ class DiskFullError(StoreError):
         self.free = free
 
 
+def one_line(report: object) -> str:
+    """What an error of a library says, or a text of it, without line breaks; its name if nothing."""
+    return " ".join(str(report).split()) or type(report).__name__
+
+
 def as_size(count: int) -> str:
     """A number of bytes as a person reads it, in powers of 1000."""
     size, unit = float(count), "bytes"

@@ -17,7 +17,7 @@ import pyarrow as pa
 from virnuc_assets.classifier import result_files
 from virnuc_assets.classifier.head_files import CARD_FILE, WEIGHTS_FILE, head_digest, read_card
 from virnuc_assets.classifier.head_files import read_weights as read_head_weights
-from virnuc_assets.errors import VirnucError
+from virnuc_assets.errors import VirnucError, one_line
 from virnuc_assets.inspection_checks import (
     Facts,
     Finding,
@@ -77,7 +77,7 @@ def inspect(path: Path, deep: bool) -> Inspected:
         faults = [f"{path}: is not the {kind} of this version ({error!r})"]
     except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
         faults = [
-            f"{path}: cannot be read ({_words(error)}); check its permissions or make it again"
+            f"{path}: cannot be read ({one_line(error)}); check its permissions or make it again"
         ]
     return Inspected(path, kind, facts, tuple(faults))
 
@@ -88,10 +88,6 @@ def _kind_of(file: Path | None) -> tuple[str, Callable[[Path, bool], Finding]]:
         if file is not None and fnmatch(file.name, pattern):
             return kind, describe
     return "unknown", _describe_unknown
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _speaker_of(folder: Path) -> Path | None:

@@ -8,7 +8,7 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from virnuc_assets.errors import SettingsError
+from virnuc_assets.errors import SettingsError, one_line
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -59,4 +59,4 @@ def _reason(error: BaseException) -> str:
         text = "; ".join(found.message.partition("Stack Trace:")[0] for found in error.errors)
     else:
         text = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return " ".join(text.split())
+    return one_line(text)

@@ -20,14 +20,14 @@ from dagster_ray import PipesRayJobClient
 from dagster_ray.core.pipes import PipesRayJobMessageReader
 from ray.job_submission import JobSubmissionClient
 
-from virnuc_assets.errors import RunnerError
+from virnuc_assets.errors import RunnerError, one_line
 from virnuc_assets.runner import pipes
 from virnuc_assets.runner.background import in_thread
 from virnuc_assets.runner.client import Account, log_options
 from virnuc_assets.runner.events import Event, from_line
 from virnuc_assets.runner.job import Job, RayCluster
 from virnuc_assets.runner.output import exchanged
-from virnuc_assets.runner.ray_pool import in_a_line, reach
+from virnuc_assets.runner.ray_pool import reach
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
@@ -124,5 +124,5 @@ def _stop(client: JobSubmissionClient, name: str, following: Future[Any]) -> Non
 def _unreachable(cluster: RayCluster, error: Exception) -> RunnerError:
     return RunnerError(
         f"VIRNUC_RAY_ADDRESS={cluster.address}: no Ray cluster takes jobs there "
-        f"({in_a_line(error)}); start one with `ray start --head`, or correct it"
+        f"({one_line(error)}); start one with `ray start --head`, or correct it"
     )

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
-from virnuc_assets.errors import RunnerError
+from virnuc_assets.errors import RunnerError, one_line
 from virnuc_assets.runner.devices import CPU, default_devices, described, is_cpu
 from virnuc_assets.runner.identity import Digests
 from virnuc_assets.runner.job import Job
@@ -291,13 +291,8 @@ def _connect(address: str) -> None:
             remedy = "have the same versions of Ray and Python on all machines"
         raise RunnerError(
             f"VIRNUC_RAY_ADDRESS={address}: no Ray cluster can be used there "
-            f"({in_a_line(error)}); {remedy}"
+            f"({one_line(error)}); {remedy}"
         ) from error
-
-
-def in_a_line(error: Exception) -> str:
-    """What an error says; Ray's say it in paragraphs."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def reach(address: str) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from virnuc_assets.errors import DiskFullError, StoreError
+from virnuc_assets.errors import DiskFullError, StoreError, one_line
 
 
 def temporary_of(path: Path) -> Path:
@@ -54,7 +54,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if _is_full(error):
             raise DiskFullError(path) from error
         raise StoreError(
-            f"{path}: cannot be written ({_reason(error)}); change the folder's permissions or "
+            f"{path}: cannot be written ({one_line(error.strerror or error)}); change the folder's permissions or "
             "choose another; what is finished is kept"
         ) from error
 
@@ -85,10 +85,6 @@ def _is_full(error: OSError) -> bool:
     # Arrow gives the system's words in a report of its own, without the number.
     full = (errno.ENOSPC, errno.EDQUOT)
     return error.errno in full or any(os.strerror(number) in str(error) for number in full)
-
-
-def _reason(error: OSError) -> str:
-    return " ".join((error.strerror or str(error)).split())
 
 
 def _fsync(path: Path) -> None:

@@ -5,6 +5,8 @@ Arrow gives what the stores' own libraries report as text alone.
 
 from __future__ import annotations
 
+from virnuc_assets.errors import one_line
+
 # What the libraries' reports have in them, by what it means.
 _NO_BUCKET = ("NO_SUCH_BUCKET", "Bucket not found", "bucket does not exist")
 _REFUSED = (
@@ -21,11 +23,6 @@ _REFUSED = (
 )
 _THROTTLED = ("SLOW_DOWN", "THROTTLING", "REQUEST_LIMIT", "HTTP status 503", "HTTP status 429")
 _UNREACHABLE = ("NETWORK_CONNECTION", "UNAVAILABLE", "REQUEST_TIMEOUT", "INTERNAL", "HTTP status 5")
-
-
-def one_line(error: Exception) -> str:
-    """What a library reports, without line breaks."""
-    return " ".join(str(error).split())
 
 
 def may_pass(error: Exception) -> bool:

@@ -24,9 +24,9 @@ from typing import TypeVar
 import pyarrow as pa
 from pyarrow import fs
 
-from virnuc_assets.errors import SettingsError, StoreError
+from virnuc_assets.errors import SettingsError, StoreError, one_line
 from virnuc_assets.store.atomic import atomic_path
-from virnuc_assets.store.object_errors import explained, may_pass, one_line
+from virnuc_assets.store.object_errors import explained, may_pass
 
 SCHEMES = ("s3", "gs")
 _log = logging.getLogger(__name__)

@@ -59,6 +59,7 @@ def test_the_code_location_holds_the_chain_its_jobs_and_its_sensors():
         "automation",
         "automation_of_embeddings",
         "lost_runs",
+        "lost_materialisations",
     }
     dg.Definitions.validate_loadable(defs)
 

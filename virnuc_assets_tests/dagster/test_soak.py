@@ -12,7 +12,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from virnuc_assets_tests.dagster.platform import REPOSITORY, Platform
+from virnuc_assets_tests.dagster.platform import Platform
 from virnuc_assets_tests.dagster.processor_time import say
 from virnuc_assets_tests.dagster.test_cohort import small_sample
 
@@ -26,10 +26,7 @@ KILLED_AFTER = (2, 4, 6)
 
 @pytest.fixture
 def platform(tmp_path):
-    settings = (REPOSITORY / "dagster.yaml").read_text()
-    # A run may be under way at every kill.
-    settings = settings.replace("max_retries: 1", f"max_retries: {len(KILLED_AFTER)}")
-    platform = Platform(tmp_path, settings)
+    platform = Platform(tmp_path)
     platform.start()
     yield platform
     platform.stop()
