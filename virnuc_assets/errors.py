@@ -57,7 +57,7 @@ class DiskFullError(StoreError):
 
 
 def one_line(report: object) -> str:
-    """What an error of a library says, or a text of it, without line breaks; its name if nothing."""
+    """What an error says, without line breaks; the error's name if it says nothing."""
     return " ".join(str(report).split()) or type(report).__name__
 
 

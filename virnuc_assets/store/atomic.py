@@ -53,9 +53,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
             raise
         if _is_full(error):
             raise DiskFullError(path) from error
+        reason = one_line(error.strerror or error)
         raise StoreError(
-            f"{path}: cannot be written ({one_line(error.strerror or error)}); change the folder's permissions or "
-            "choose another; what is finished is kept"
+            f"{path}: cannot be written ({reason}); change the folder's permissions or choose "
+            "another; what is finished is kept"
         ) from error
 
 
