@@ -7,6 +7,8 @@ import warnings
 import dagster as dg
 
 EMBEDDINGS = ("esm2_embeddings", "dnabert_s_embeddings")
+CALLS = ("predictions", "sample_report", "cohort_summary")
+_PRIORITY = "dagster/priority"
 
 
 def _once_inputs_are_there(dependencies_updated: dg.AutomationCondition) -> dg.AutomationCondition:
@@ -41,14 +43,26 @@ after_embeddings = _once_inputs_are_there(
     dg.AutomationCondition.any_deps_updated().ignore(dg.AssetSelection.assets("sequence_index"))
 )
 
+# Of runs that wait, those of samples that are further on go first: of many new samples the first
+# are called while the last are not indexed yet. What a person asks for goes before all of them.
 automation_sensor = dg.AutomationConditionSensorDefinition(
     "automation",
-    target=dg.AssetSelection.all() - dg.AssetSelection.assets(*EMBEDDINGS),
+    target=dg.AssetSelection.all() - dg.AssetSelection.assets(*EMBEDDINGS, *CALLS),
+    run_tags={_PRIORITY: "-3"},
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=10,
     # A run a sample. Backfills would wait for the backfill daemon, at both ends.
     emit_backfills=False,
-    description="Indexes samples, and takes embedded ones to their reports.",
+    description="Indexes samples.",
+)
+call_sensor = dg.AutomationConditionSensorDefinition(
+    "automation_of_calls",
+    target=dg.AssetSelection.assets(*CALLS),
+    run_tags={_PRIORITY: "-1"},
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=10,
+    emit_backfills=False,
+    description="Takes embedded samples to their reports, and sums all up.",
 )
 with warnings.catch_warnings():
     # Beta in the versions of Dagster that this package allows.
@@ -56,6 +70,7 @@ with warnings.catch_warnings():
     embedding_sensor = dg.AutomationConditionSensorDefinition(
         "automation_of_embeddings",
         target=dg.AssetSelection.assets(*EMBEDDINGS),
+        run_tags={_PRIORITY: "-2"},
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=10,
         # Only backfills respect the backfill policy: one run for all shards of a sample.

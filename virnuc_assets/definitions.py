@@ -10,7 +10,7 @@ import dagster as dg
 
 from virnuc_assets import assets as asset_package
 from virnuc_assets import checks as check_package
-from virnuc_assets.automation import automation_sensor, embedding_sensor
+from virnuc_assets.automation import automation_sensor, call_sensor, embedding_sensor
 from virnuc_assets.jobs import embed_samples, index_samples, predict_samples, train_head
 from virnuc_assets.resources import resources
 from virnuc_assets.sensors.inbox import inbox_sensor
@@ -32,6 +32,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             sources_sensor,
             automation_sensor,
             embedding_sensor,
+            call_sensor,
             lost_runs_sensor,
             lost_materialisations_sensor,
         ],

@@ -3,6 +3,7 @@ import sys
 
 import dagster as dg
 
+from virnuc_assets.automation import automation_sensor, call_sensor, embedding_sensor
 from virnuc_assets.definitions import defs
 
 LOADED = """
@@ -58,10 +59,22 @@ def test_the_code_location_holds_the_chain_its_jobs_and_its_sensors():
         "sources",
         "automation",
         "automation_of_embeddings",
+        "automation_of_calls",
         "lost_runs",
         "lost_materialisations",
     }
     dg.Definitions.validate_loadable(defs)
+
+
+def test_samples_that_are_further_on_go_first_and_what_a_person_starts_before_them():
+    asked_by = {
+        key.to_user_string(): int(sensor.run_tags["dagster/priority"])
+        for sensor in (automation_sensor, embedding_sensor, call_sensor)
+        for key in sensor.asset_selection.resolve(defs.resolve_asset_graph())
+    }
+    chain = ("sequence_index", "esm2_embeddings", "dnabert_s_embeddings", "predictions")
+    assert [asked_by[name] for name in chain] == [-3, -2, -2, -1]
+    assert asked_by["sample_report"] == asked_by["predictions"]
 
 
 def test_only_one_run_at_a_time_embeds_on_a_machine():
