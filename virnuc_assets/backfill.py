@@ -24,7 +24,7 @@ Which = Literal["all", "missing", "failed"]
 PRIORITY_TAG = "dagster/priority"
 SAMPLES_A_BACKFILL = N_SHARDS
 """Samples of one backfill at most: of more samples than there are shards, Dagster would put one
-shard of every sample into a run, and the encoders would be loaded for every sample and shard."""
+shard of every sample into a run, and no sample could be called before the last of these runs."""
 _BACKFILL_DAEMON = "BACKFILL"
 _HEARTBEAT_SECONDS = 120.0
 

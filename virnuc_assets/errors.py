@@ -38,11 +38,20 @@ class UnusableFileError(StoreError):
 class DiskFullError(StoreError):
     """A disk that does not hold what is to be written to `path`; `needed`, `free`: bytes.
 
-    A quota shows only when it is reached, so what is `free` may be more than what is `needed`.
+    `machine`: of a cluster, the one that noticed. A quota shows only when it is reached, so what is
+    `free` may be more than what is `needed`.
     """
 
-    def __init__(self, path: Path, needed: int | None = None, free: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        needed: int | None = None,
+        free: int | None = None,
+        machine: str | None = None,
+    ) -> None:
         fault = "the disk, or the quota on it, is full"
+        if machine is not None:
+            fault += f" (noticed on {machine})"
         if needed is not None:
             fault += f": {as_size(needed)} are still needed"
         if free is not None:
@@ -54,6 +63,7 @@ class DiskFullError(StoreError):
         self.path = path
         self.needed = needed
         self.free = free
+        self.machine = machine
 
 
 def one_line(report: object) -> str:
@@ -77,6 +87,10 @@ class BackendError(VirnucError):
 
 class RunnerError(VirnucError):
     """An embedding run that could not be completed."""
+
+
+class EncoderUnusableError(RunnerError):
+    """An encoder that no device could load; any other job with it would end the same way."""
 
 
 class SettingsError(VirnucError):

@@ -212,7 +212,7 @@ _KINDS: tuple[tuple[str, str, Callable[[Path, bool], Finding]], ...] = (
     ("block-*.h5", "block of embeddings", describe_embeddings),
     ("shard-*.h5", "shard of embeddings", describe_embeddings),
     ("*.h5", "embeddings", describe_embeddings),
-    ("run.json", "record of a run", describe_run),
+    ("run*.json", "record of a run", describe_run),
     (f"*{AGREEMENT_SUFFIX}", "comparison with float32", describe_agreement),
     ("sample.json", "sample", _describe_sample),
     (result_files.MANIFEST, "results", _describe_results),

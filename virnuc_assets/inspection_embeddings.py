@@ -77,7 +77,7 @@ def _describe_embedded(path: Path, file: h5py.File, deep: bool) -> Finding:
 
 
 def describe_run(path: Path, deep: bool) -> Finding:
-    """Facts of a `run.json`."""
+    """Facts of a `run.json`, or of one of some shards."""
     value = read_json(path)
     encoding = value["job"]["encoding"]
     facts = {name: encoding[name] for name in ("encoder", "weights", "dtype")}

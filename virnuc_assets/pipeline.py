@@ -29,7 +29,10 @@ from virnuc_assets.store.lock import sole_writer
 from virnuc_assets.store.samples import Sample, registered
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from virnuc_assets.classifier.predict import PredictionSummary
+    from virnuc_assets.ray_index import Begin, Indexed
     from virnuc_assets.store.sharded import ShardedEmbeddings
 
 
@@ -83,6 +86,18 @@ def index_sample(layout: Layout, name: str, chunk_length: int) -> IndexManifest:
         sample.chunk_length or chunk_length,
         tool_version=__version__,
     )
+
+
+def begin_index(
+    begin: Begin, layout: Layout, name: str, chunk_length: int
+) -> Callable[[], Indexed]:
+    """Begin to make a registered sample's index as `index_sample` does, by `begin`.
+
+    Raises:
+        InputError: the sample is unknown.
+    """
+    sample = registered(layout, name)
+    return begin(Path(sample.source), layout.index(name), sample.chunk_length or chunk_length)
 
 
 def index_there(folder: Path, fasta: Path, chunk_length: int) -> IndexManifest | None:

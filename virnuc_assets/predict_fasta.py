@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import csv
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from virnuc_assets import console, pipeline
 from virnuc_assets.errors import InputError, StoreError, VirnucError
+from virnuc_assets.ray_index import Begin, indexing
 from virnuc_assets.runner import client
+from virnuc_assets.sequences.manifest import IndexManifest
 from virnuc_assets.settings import ENCODERS, Settings
 from virnuc_assets.store.atomic import atomic_path
 from virnuc_assets.store.layout import Layout
@@ -48,18 +51,30 @@ def predict_files(files: list[Path], settings: Settings) -> list[Failure]:
     layout = Layout(settings.store)
     failures: list[Failure] = []
     indexed: dict[str, Path] = {}
-    for path in files:
-        name = sample_name(path)
-        try:
-            if name in indexed:
-                raise InputError(
-                    f"{path}: would be sample {name}, as {indexed[name]} is; rename one of them"
-                )
-            _index(layout, name, path, settings.models.chunk_length)
-            indexed[name] = path
-        except VirnucError as error:
-            console.fail(str(error))
-            failures.append(Failure(name, str(path), str(error)))
+
+    def fail(path: Path, error: VirnucError) -> None:
+        console.fail(str(error))
+        failures.append(Failure(sample_name(path), str(path), str(error)))
+
+    with indexing(settings.models.ray) as begin:
+        begun: dict[str, tuple[Path, Callable[[], IndexManifest]]] = {}
+        for path in files:
+            name = sample_name(path)
+            try:
+                if name in begun:
+                    raise InputError(
+                        f"{path}: would be sample {name}, as {begun[name][0]} is; rename one of "
+                        "them"
+                    )
+                begun[name] = path, _index(begin, layout, name, path, settings.models.chunk_length)
+            except VirnucError as error:
+                fail(path, error)
+        for name, (path, manifest_of) in begun.items():
+            try:
+                _say(name, manifest_of())
+                indexed[name] = path
+            except VirnucError as error:
+                fail(path, error)
     for name, path in indexed.items():
         try:
             _predict(layout, name, path, settings)
@@ -76,11 +91,19 @@ def predict_files(files: list[Path], settings: Settings) -> list[Failure]:
     return failures
 
 
-def _index(layout: Layout, name: str, path: Path, chunk_length: int) -> None:
+def _index(
+    begin: Begin, layout: Layout, name: str, path: Path, chunk_length: int
+) -> Callable[[], IndexManifest]:
+    """Begin to index a file whose index is not there; what is returned waits for its manifest."""
     register(layout, name, path)
     manifest = pipeline.index_there(layout.index(name), path, chunk_length)
-    if manifest is None:
-        manifest = pipeline.index_sample(layout, name, chunk_length)
+    if manifest is not None:
+        return lambda: manifest
+    wait = pipeline.begin_index(begin, layout, name, chunk_length)
+    return lambda: wait().manifest
+
+
+def _say(name: str, manifest: IndexManifest) -> None:
     console.say(
         f"{name}: {manifest.records} records, {manifest.chunks} chunks; to embed: "
         f"{manifest.unique_nucleotides} nucleotide and {manifest.unique_proteins} protein sequences"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
-import time
 import uuid
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -18,22 +15,17 @@ from typing import Any
 import dagster as dg
 from dagster_ray import PipesRayJobClient
 from dagster_ray.core.pipes import PipesRayJobMessageReader
-from ray.job_submission import JobSubmissionClient
 
-from virnuc_assets.errors import RunnerError, one_line
 from virnuc_assets.runner import pipes
 from virnuc_assets.runner.background import in_thread
-from virnuc_assets.runner.client import Account, log_options
+from virnuc_assets.runner.client import LOG_OPTIONS, Account
 from virnuc_assets.runner.events import Event, from_line
-from virnuc_assets.runner.job import Job, RayCluster
+from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.output import exchanged
-from virnuc_assets.runner.ray_pool import reach
+from virnuc_assets.runner.ray_jobs import client_of, stop
 
-_log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
 _TIDYING_SECONDS = 30
-# Of a job that is asked to stop, and of its last messages.
-_ENDING_SECONDS = 60.0
 
 
 def stream(context: dg.AssetExecutionContext, job: Job) -> Generator[Event]:
@@ -57,11 +49,7 @@ def _run(context: dg.AssetExecutionContext, job: Job) -> Generator[Event]:
         raise ValueError("not a job for a cluster")
     said: Queue[Event] = Queue()
     account = Account(job)
-    try:
-        reach(cluster.address)
-        client = JobSubmissionClient(cluster.address)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _unreachable(cluster, error) from error
+    client = client_of(cluster.address)
     name = f"virnuc-{uuid.uuid4().hex[:12]}"
     # On the cluster, its own address is that of the machine the job runs on.
     there = replace(job, encoding=replace(job.encoding, ray=replace(cluster, address="auto")))
@@ -73,7 +61,7 @@ def _run(context: dg.AssetExecutionContext, job: Job) -> Generator[Event]:
         submit_job_params={
             "submission_id": name,
             "entrypoint": shlex.join(
-                ("python", "-m", "virnuc_assets.runner", "--pipes", *log_options(job))
+                ("python", "-m", "virnuc_assets.runner", "--pipes", *LOG_OPTIONS)
             ),
             # How long a job that is stopped has to leave everything tidy.
             "runtime_env": {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_TIDYING_SECONDS)}},
@@ -85,7 +73,7 @@ def _run(context: dg.AssetExecutionContext, job: Job) -> Generator[Event]:
             with suppress(Empty):
                 yield account.note(said.get(timeout=_LOOK_SECONDS))
     finally:
-        _stop(client, name, following)
+        stop(client, name, following.done)
     failed = following.exception()
     account.close("all its messages were read" if failed is None else str(failed).strip())
 
@@ -108,21 +96,3 @@ class _Reader(PipesRayJobMessageReader):
                 handler.handle_message(message)  # type: ignore[arg-type]
 
         super().handle_job_logs(SimpleNamespace(handle_message=handle, _context=handler._context))
-
-
-def _stop(client: JobSubmissionClient, name: str, following: Future[Any]) -> None:
-    until = time.monotonic() + _ENDING_SECONDS
-    while not following.done() and time.monotonic() < until:
-        # Again and again, for it may not have been submitted yet.
-        with suppress(RuntimeError, OSError):
-            client.stop_job(name)
-        wait([following], _LOOK_SECONDS)
-    if not following.done():
-        _log.warning("Ray's job %s was asked to stop and has not; see `ray job status`", name)
-
-
-def _unreachable(cluster: RayCluster, error: Exception) -> RunnerError:
-    return RunnerError(
-        f"VIRNUC_RAY_ADDRESS={cluster.address}: no Ray cluster takes jobs there "
-        f"({one_line(error)}); start one with `ray start --head`, or correct it"
-    )

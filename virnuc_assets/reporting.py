@@ -50,8 +50,11 @@ def embedding_run(folder: Path, encoder: str, index_digest: str) -> EmbeddingRun
     Raises:
         StoreError: its record is damaged.
     """
-    path = folder / RECORD_FILE
-    if not path.is_file():
+    record = Path(RECORD_FILE)
+    # Those of runs of some shards have the first in their name.
+    paths = folder.glob(f"{record.stem}*{record.suffix}")
+    path = max(paths, key=lambda path: path.stat().st_mtime, default=None)
+    if path is None:
         return None
     value = read_json(path)
     try:

@@ -1,6 +1,7 @@
 """What a report takes from the record of a run."""
 
 import json
+import os
 
 import pytest
 
@@ -50,3 +51,11 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
     write(tmp_path, devices=None)
     with pytest.raises(StoreError, match=r"run\.json: is not the record of a run"):
         embedding_run(tmp_path, "esm2", "i")
+
+
+def test_of_runs_of_some_shards_each_the_last_is_told(tmp_path):
+    for number, name in enumerate(("run.json", "run-01-of-02.json", "run-00-of-02.json")):
+        path = tmp_path / name
+        path.write_text(json.dumps(RECORD | {"sequences": number}))
+        os.utime(path, (number, number))
+        assert embedding_run(tmp_path, "esm2", "i").sequences == number

@@ -74,8 +74,8 @@ def _embed(context: dg.AssetExecutionContext) -> Callable[[Job, str], None]:
         logger = EventLogger(context, title)
         failures: list[str] = []
         # Closed here and now when the run is terminated, not when garbage is collected.
-        with closing(launched(context, job)) as events:
-            for event in events:
+        with closing(launched(context, [job])) as events:
+            for _, event in events:
                 logger.log(event)
                 if isinstance(event, Failed):
                     failures.append(event.message)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,19 @@ GPU_POOL = "gpu_host"
 _LOG_SECONDS = 10.0
 
 
+@dataclass(frozen=True)
+class _Part:
+    """One sample's part in a run: its job, and the partition of each of its shards."""
+
+    job: Job
+    keys: dict[int, str]
+    logger: EventLogger
+
+
 def embed_shards(
     context: dg.AssetExecutionContext, store: Store, models: Models, encoder: EncoderName
 ) -> dg.MaterializeResult:
-    """Embed the run's shards (of one sample or several) with one encoder.
+    """Embed the run's shards (of one sample or several) with one encoder, which is loaded once.
 
     A shard's metadata can be seen as soon as it is done, as an observation; its materialisation
     comes at the end, because only a step's result carries the versions of what it was made from.
@@ -37,32 +48,38 @@ def embed_shards(
     """
     finished: dict[str, dict[str, Any]] = {}
     failures: list[str] = []
+    parts: list[_Part] = []
     settings = models.as_settings()
     for sample, keys in shards_by_sample(list(context.partition_keys)).items():
-        logger = EventLogger(context, sample)
         try:
             own = pipeline.sample_models(registered(store.layout, sample), settings)
             pipeline.check_models(store.layout, own)
             job = pipeline.embedding_job(
                 store.layout, sample, settings.encoding(encoder), N_SHARDS, tuple(sorted(keys))
             )
-            context.log.info(f"{sample}: workers log to {Path(job.output) / LOGS}")
-            # Closed here and now when the run is terminated, not when garbage is collected.
-            with closing(launched(context, job)) as events:
-                for event in events:
-                    logger.log(event)
-                    if isinstance(event, ShardDone):
-                        key = keys[event.shard]
-                        finished[key] = _metadata(event)
-                        context.log_event(
-                            dg.AssetObservation(
-                                context.asset_key, partition=key, metadata=finished[key]
-                            )
-                        )
-                    elif isinstance(event, Failed):
-                        failures.append(event.message)
         except VirnucError as error:
             failures.append(str(error))
+        else:
+            parts.append(_Part(job, keys, EventLogger(context, sample)))
+            context.log.info(f"{sample}: workers log to {Path(job.output) / job.own(LOGS)}")
+    try:
+        # Closed here and now when the run is terminated, not when garbage is collected.
+        with closing(launched(context, [part.job for part in parts])) as events:
+            for number, event in events:
+                part = parts[number]
+                part.logger.log(event)
+                if isinstance(event, ShardDone):
+                    key = part.keys[event.shard]
+                    finished[key] = _metadata(event)
+                    context.log_event(
+                        dg.AssetObservation(
+                            context.asset_key, partition=key, metadata=finished[key]
+                        )
+                    )
+                elif isinstance(event, Failed):
+                    failures.append(event.message)
+    except VirnucError as error:
+        failures.append(str(error))
     if not failures:
         for key, metadata in finished.items():
             context.add_asset_metadata(metadata, partition_key=key)
@@ -78,17 +95,33 @@ def embed_shards(
     )
 
 
-def launched(context: dg.AssetExecutionContext, job: Job) -> Generator[Event]:
-    """The events of `job`, run on this machine or on a Ray cluster."""
-    if job.encoding.ray is None:
-        return client.stream(job)
+def launched(
+    context: dg.AssetExecutionContext, jobs: Sequence[Job]
+) -> Generator[tuple[int, Event]]:
+    """The events of `jobs`, run on this machine or on a Ray cluster, each with its job's number."""
+    if all(job.encoding.ray is None for job in jobs):
+        return client.stream_all(jobs)
     try:
         from virnuc_assets import ray_job
     except ImportError as error:
         raise RunnerError(
             f"VIRNUC_LAUNCHER=ray cannot be used here ({error}); install virnuc_assets[ray]"
         ) from error
-    return ray_job.stream(context, job)
+    if len(jobs) > 1:
+        context.log.info(f"{len(jobs)} jobs of the cluster one by one; each loads the encoder")
+    return _one_by_one(partial(ray_job.stream, context), jobs)
+
+
+def _one_by_one(
+    stream: Callable[[Job], Generator[Event]], jobs: Sequence[Job]
+) -> Generator[tuple[int, Event]]:
+    for number, job in enumerate(jobs):
+        try:
+            with closing(stream(job)) as events:
+                for event in events:
+                    yield number, event
+        except VirnucError as error:
+            yield number, Failed(str(error))
 
 
 class EventLogger:

@@ -11,8 +11,8 @@ class FewSamples(dg.AutomationCondition[dg.AssetKey]):
     """True for the partitions of the first samples of those in question, as many as shards.
 
     Of more samples than there are shards, Dagster puts one shard of every sample into a run, and
-    not all shards of one sample: encoders would be loaded for each sample and shard, and the first
-    sample would wait for the last. The others' turn comes on the next ticks.
+    not all shards of one sample: no sample could be called before the last of these runs. The
+    others' turn comes on the next ticks.
     """
 
     @property

@@ -7,6 +7,7 @@ from virnuc_assets.assets.failures import explained
 from virnuc_assets.assets.sources import sample_file
 from virnuc_assets.automation import after_inputs
 from virnuc_assets.partitions import samples
+from virnuc_assets.ray_index import indexing
 from virnuc_assets.resources import Models, Store
 from virnuc_assets.store.samples import registered
 
@@ -27,8 +28,9 @@ def sequence_index(
 ) -> dg.MaterializeResult:
     """The sample's records cut into chunks, their stop-free frames, and the unique sequences."""
     name = context.partition_key
-    with explained():
-        manifest = pipeline.index_sample(store.layout, name, models.chunk_length)
+    with explained(), indexing(models.as_settings().ray) as begin:
+        indexed = pipeline.begin_index(begin, store.layout, name, models.chunk_length)()
+    manifest = indexed.manifest
     for warning in manifest.warnings:
         context.log.warning(warning)
     return dg.MaterializeResult(
@@ -47,6 +49,7 @@ def sequence_index(
             "input": manifest.input_name,
             "source": dg.MetadataValue.path(registered(store.layout, name).source),
             "input_sha256": manifest.input_sha256,
+            "indexed_on": indexed.where,
             "index_digest": manifest.index_digest,
             "folder": dg.MetadataValue.path(str(store.layout.index(name))),
         },

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from virnuc_assets import __version__, console
+from virnuc_assets import console
 from virnuc_assets.cli.options import ChunkLength
+from virnuc_assets.settings import from_environment
 
 
 def index(
@@ -17,9 +18,10 @@ def index(
     chunk_length: ChunkLength = 500,
 ) -> None:
     """Chunk and translate a file; list its stop-free sequences."""
-    from virnuc_assets.sequences.index import build_index
+    from virnuc_assets.ray_index import indexing
 
-    manifest = build_index(fasta, output, chunk_length, tool_version=__version__)
+    with indexing(from_environment().models.ray) as begin:
+        manifest = begin(fasta, output, chunk_length)().manifest
     console.result(
         f"{output}: {manifest.records} records, {manifest.chunks} chunks of {chunk_length} bases, "
         f"{manifest.frames} frames ({manifest.unique_nucleotides} unique nucleotide and "

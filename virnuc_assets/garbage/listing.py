@@ -28,11 +28,16 @@ _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 
 def folders_of(layout: Layout, name: str) -> list[Path]:
     """The folders of a sample in which something is written, each that there is."""
-    encoders = (layout.embeddings(name, encoder) for encoder in ENCODERS)
     folders = (
-        *(layout.samples / name, layout.index(name), *encoders),
+        *(layout.samples / name, layout.index(name), *shard_folders_of(layout, name)),
         *(layout.predictions(name), layout.report(name)),
     )
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def shard_folders_of(layout: Layout, name: str) -> list[Path]:
+    """Those of a sample's shards, each that there is."""
+    folders = (layout.embeddings(name, encoder) for encoder in ENCODERS)
     return [folder for folder in folders if folder.is_dir()]
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from virnuc_assets.encoders import catalog
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import StoreError
-from virnuc_assets.garbage.listing import folders_of, look, temporaries_in
+from virnuc_assets.garbage.listing import folders_of, look, shard_folders_of, temporaries_in
 from virnuc_assets.garbage.plan import SampleFiles, Unneeded, Wanted, unneeded
 from virnuc_assets.settings import ENCODERS, Settings
 from virnuc_assets.store.layout import Layout
+from virnuc_assets.store.shard_locks import folder_if_free
 
 # `auto` is the one on a GPU and the other on a CPU, and this may be another machine.
 _AUTOMATIC_DTYPES = ("float16", "float32")
@@ -45,7 +46,7 @@ def sweep(settings: Settings, least_age: float, delete: bool = False) -> Sweep:
     found: list[Unneeded] = []
     in_use: list[str] = []
     for name in _names(layout):
-        with _held(folders_of(layout, name)) as free:
+        with _held(folders_of(layout, name), shard_folders_of(layout, name)) as free:
             if not free:
                 in_use.append(name)
                 continue
@@ -78,9 +79,16 @@ def _names(layout: Layout) -> list[str]:
 
 
 @contextmanager
-def _held(folders: Iterable[Path]) -> Iterator[bool]:
-    """Whether nobody else holds one of `folders` (see `store.lock`); inside, we hold them all."""
+def _held(folders: Iterable[Path], of_shards: Iterable[Path]) -> Iterator[bool]:
+    """Whether nobody else holds one of `folders` (see `store.lock`) or makes shards `of_shards`.
+
+    Inside, we hold them all.
+    """
     with ExitStack() as stack:
+        for folder in of_shards:
+            if not stack.enter_context(folder_if_free(folder)):
+                yield False
+                return
         for folder in folders:
             descriptor = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, descriptor)

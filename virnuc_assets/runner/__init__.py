@@ -2,5 +2,5 @@
 
 Here: what is to be done next and by whom, processes, events. Not here: how a sequence is embedded
 (encoders) and what an embedding file looks like (store). A job is JSON in, events are JSON lines
-out: `python -m virnuc_assets.runner JOB.json`.
+out: `python -m virnuc_assets.runner JOBS.json`.
 """

@@ -1,6 +1,9 @@
-"""`python -m virnuc_assets.runner JOB.json`: embed; events as JSON lines on standard output.
+"""`python -m virnuc_assets.runner JOBS.json`: embed; events as JSON lines on standard output.
 
-With `--pipes` in place of a file, the job comes from the Dagster run that started this process, and
+The file lists jobs. They are done one after the other, with the same workers where they have the
+same encoder; one that fails does not keep the others from being done.
+
+With `--pipes` in place of a file, a job comes from the Dagster run that started this process, and
 events go there, by Dagster Pipes.
 
 Exit codes: 0 all shards done, 1 none, 2 some, 128 + n after signal n. With `--watch-stdin` the
@@ -16,7 +19,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -25,9 +28,10 @@ from typing import TextIO
 from virnuc_assets.errors import VirnucError
 from virnuc_assets.runner import pipes
 from virnuc_assets.runner.background import leave
-from virnuc_assets.runner.coordinator import run
-from virnuc_assets.runner.events import Event, Failed, to_line
-from virnuc_assets.runner.job import Job, read_job
+from virnuc_assets.runner.between_jobs import BetweenJobs
+from virnuc_assets.runner.coordinator import Outcome, run
+from virnuc_assets.runner.events import Event, Failed, JobBegins, to_line
+from virnuc_assets.runner.job import Job, read_jobs
 from virnuc_assets.runner.logs import LOG_FORMAT
 from virnuc_assets.runner.resume import Emit
 
@@ -41,14 +45,18 @@ class _Stopped(BaseException):
 
 
 def main(arguments: list[str]) -> int:
-    """Run one job; returns the exit code."""
+    """Run the jobs; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m virnuc_assets.runner", description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("job", type=Path, nargs="?")
+    source.add_argument("jobs", type=Path, nargs="?")
     source.add_argument("--pipes", action="store_true")
     parser.add_argument("--watch-stdin", action="store_true")
     parser.add_argument("--log-level", default="INFO", choices=("INFO", "WARNING", "ERROR"))
-    parser.add_argument("--logs", type=Path, help="folder in which each worker has a log file")
+    parser.add_argument(
+        "--logs",
+        type=Path,
+        help="folder in which each worker has a log file, seen from the job's own folder",
+    )
     options = parser.parse_args(arguments)
     events = _claim_standard_output()
     logging.basicConfig(level=options.log_level, format=LOG_FORMAT)
@@ -59,29 +67,43 @@ def main(arguments: list[str]) -> int:
 
     if options.pipes:
         with pipes.opened(events) as (job, emit):
-            return _embed(job, emit, options.logs)
+            return _embed_all(lambda: [job()], emit, options.logs)
 
     def emit_line(event: Event) -> None:
         events.write(to_line(event) + "\n")
         events.flush()
 
-    return _embed(partial(read_job, options.job), emit_line, options.logs)
+    return _embed_all(partial(read_jobs, options.jobs), emit_line, options.logs)
 
 
-def _embed(job: Callable[[], Job], emit: Emit, logs: Path | None) -> int:
+def _embed_all(jobs: Callable[[], Sequence[Job]], emit: Emit, logs: Path | None) -> int:
+    done, failed = 0, False
     try:
-        outcome = run(job(), emit, log_folder=logs)
+        with BetweenJobs() as between:
+            for number, job in enumerate(jobs()):
+                if number:
+                    emit(JobBegins(number))
+                outcome = _embed(job, emit, logs, between)
+                done += len(outcome.done)
+                failed |= bool(outcome.failed)
     except _Stopped as stopped:
         return 128 + stopped.number
     except VirnucError as error:
         emit(Failed(str(error)))
         return 1
+    if not failed:
+        return 0
+    return 2 if done else 1
+
+
+def _embed(job: Job, emit: Emit, logs: Path | None, between: BetweenJobs) -> Outcome:
+    try:
+        return run(job, emit, log_folder=logs, between=between)
+    except VirnucError as error:
+        emit(Failed(str(error)))
     except Exception:  # noqa: BLE001  the last line of defence: told, and a non-zero exit
         emit(Failed(traceback.format_exc(), explained=False))
-        return 1
-    if not outcome.failed:
-        return 0
-    return 2 if outcome.done else 1
+    return Outcome((), job.shards)
 
 
 def _claim_standard_output() -> TextIO:

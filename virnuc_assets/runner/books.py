@@ -137,11 +137,11 @@ class Books:
         if published(self.job) is None:
             check_space(work_folder(self.job), self._bytes_needed(dim))
 
-    def disk_full(self) -> DiskFullError:
-        """The error that says how much room is still needed."""
+    def disk_full(self, machine: str | None) -> DiskFullError:
+        """The error that says how much room is still needed; `machine` of a cluster noticed."""
         output = work_folder(self.job)
         needed = None if self._dim is None else self._bytes_needed(self._dim)
-        return DiskFullError(output, needed, shutil.disk_usage(output).free)
+        return DiskFullError(output, needed, shutil.disk_usage(output).free, machine)
 
     def _bytes_needed(self, dim: int) -> int:
         unfinished = []

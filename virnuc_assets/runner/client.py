@@ -1,4 +1,4 @@
-"""Running a job from another process: start the runner, yield its events, leave nothing behind."""
+"""Running jobs from another process: start the runner, yield its events, leave nothing behind."""
 
 from __future__ import annotations
 
@@ -7,24 +7,21 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator
-from contextlib import suppress
+from collections.abc import Generator, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from virnuc_assets.errors import RunnerError
-from virnuc_assets.runner.events import Event, Failed, ShardDone, from_line
-from virnuc_assets.runner.job import Job, write_job
+from virnuc_assets.runner.events import Event, Failed, JobBegins, ShardDone, from_line
+from virnuc_assets.runner.job import Job, write_jobs
 from virnuc_assets.runner.logs import FOLDER
 
 _GRACE_SECONDS = 10.0
 
 
-def log_options(job: Job) -> tuple[str, ...]:
-    """Where a runner that another process starts logs to, as arguments."""
-    from virnuc_assets.runner.output import work_folder
-
-    return "--log-level", "WARNING", "--logs", str(work_folder(job) / FOLDER)
+LOG_OPTIONS = ("--log-level", "WARNING", "--logs", FOLDER)
+"""Where a runner that another process starts logs to, as arguments."""
 
 
 class Account:
@@ -42,7 +39,7 @@ class Account:
             if not event.reused:
                 from virnuc_assets.runner.output import work_folder
 
-                logs = str(work_folder(self._job) / FOLDER)
+                logs = str(work_folder(self._job) / self._job.own(FOLDER))
                 return replace(event, metadata={**event.metadata, "logs": logs})
         elif isinstance(event, Failed):
             self._unheard_of -= set(self._job.shards) if event.shard is None else {event.shard}
@@ -79,33 +76,66 @@ def stream(job: Job) -> Generator[Event]:
     # Imports Arrow and HDF5: not in every process that can start a runner.
     from virnuc_assets.runner.output import exchanged
 
-    return exchanged(job, _run)
+    return exchanged(job, _run_one)
 
 
-def _run(job: Job) -> Generator[Event]:
+def stream_all(jobs: Sequence[Job]) -> Generator[tuple[int, Event]]:
+    """Run jobs on this machine, one after the other, and yield whose event it is and the event.
+
+    As `stream`, but all in one process, whose workers go on with the next job where the encoder is
+    the same. A job in which that process is ended is told to have failed, and the jobs after it
+    run in another.
+    """
+    begun = 0
+    while begun < len(jobs):
+        first = number = begun
+        try:
+            with closing(_run(jobs[first:])) as events:
+                for job, event in events:
+                    number = first + job
+                    if not isinstance(event, JobBegins):
+                        yield number, event
+            return
+        except RunnerError as error:
+            yield number, Failed(str(error))
+            begun = number + 1
+
+
+def _run_one(job: Job) -> Generator[Event]:
+    with closing(_run([job])) as events:
+        for _, event in events:
+            yield event
+
+
+def _run(jobs: Sequence[Job]) -> Generator[tuple[int, Event]]:
     with tempfile.TemporaryDirectory(prefix="virnuc-job-") as folder:
-        path = Path(folder) / "job.json"
-        write_job(path, job)
+        path = Path(folder) / "jobs.json"
+        write_jobs(path, jobs)
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "virnuc_assets.runner", str(path)),
-                *("--watch-stdin", *log_options(job)),
+                *("--watch-stdin", *LOG_OPTIONS),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
-        account = Account(job)
+        accounts = [Account(job) for job in jobs]
+        number = 0
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                yield account.note(from_line(line))
+                event = from_line(line)
+                if isinstance(event, JobBegins):
+                    number = event.job
+                yield number, accounts[number].note(event)
             code = process.wait()
         finally:
             _end_group(process)
     if code in (0, 1, 2):
-        account.close(f"exit code {code}")
+        for account in accounts:
+            account.close(f"exit code {code}")
     else:
         raise RunnerError(
             f"the embedding run was ended from outside (exit code {code}); finished blocks are "

@@ -12,6 +12,7 @@ from pathlib import Path
 from virnuc_assets.encoders import catalog
 from virnuc_assets.errors import StoreError
 from virnuc_assets.runner.background import in_thread
+from virnuc_assets.runner.between_jobs import BetweenJobs
 from virnuc_assets.runner.books import Books
 from virnuc_assets.runner.devices import described
 from virnuc_assets.runner.dispatcher import Dispatcher
@@ -32,7 +33,6 @@ from virnuc_assets.runner.shards import shard_metadata
 from virnuc_assets.runner.telemetry import Record
 from virnuc_assets.runner.worker import work
 from virnuc_assets.store.embeddings import EmbeddingFile
-from virnuc_assets.store.view import remove_view, renew_view
 
 _log = logging.getLogger(__name__)
 
@@ -51,26 +51,37 @@ def run(
     worker: Callable[..., None] = work,
     make_pool: Callable[..., Pool] | None = None,
     log_folder: Path | None = None,
+    between: BetweenJobs | None = None,
 ) -> Outcome:
     """Embed the job's shards; what is already there and verifies is kept.
 
     `worker`: what a worker runs, as `worker(link, device, job, digests, logs)`. `make_pool`: the
     pool to run it in, made as `make_pool(worker, (digests, logs))`; None: of this machine, or of
-    the job's Ray cluster. `log_folder`: where each worker has a log file.
+    the job's Ray cluster. `log_folder`: where each worker has a log file, seen from the job's own
+    folder. `between`: what jobs before this one left for it, and what it leaves for others.
 
     Raises:
         VirnucError: nothing could be started (bad weights, damaged table, no such device), or what
             went wrong would go wrong with every block.
     """
+    if between is None:
+        with BetweenJobs() as between:
+            return run(job, emit, worker, make_pool, log_folder, between)
     job = job.resolved()
     encoding = job.encoding
     weights = catalog.resolve_weights(encoding.encoder, encoding.weights)
-    hashed = catalog.weights_digest(weights)
+    hashed = between.weights_digest(weights)
     digests = Digests(
         weights=hashed,
         encoder=catalog.encoder_digest(encoding.encoder, hashed, encoding.long_sequences),
     )
-    with sole_run(job, lambda text: emit(Warned(text))):
+
+    def wait_for_another(text: str) -> None:
+        # It may need a device that a worker of ours holds, which has nothing to do meanwhile.
+        between.workers.end()
+        emit(Warned(text))
+
+    with sole_run(job, wait_for_another) as own:
         shards = plan_shards(job)
         remove_leftovers(job)
         done: dict[int, EmbeddingFile] = {}
@@ -97,21 +108,25 @@ def run(
         for number, file in done.items():
             emit(ShardDone(number, place_of(job, file), reused=True, metadata=shard_metadata(file)))
         if len(done) < len(shards):
-            # Of shards that are replaced one by one it would show some old and some new ones.
-            remove_view(work_folder(job))
-            logs = Logs(logging.getLogger().getEffectiveLevel(), log_folder)
+            own.hide_view()
+            folder = None if log_folder is None else work_folder(job) / job.own(log_folder)
+            logs = Logs(logging.getLogger().getEffectiveLevel(), folder)
             logs.clear()
-            pool = (make_pool or _pool_of(job))(worker, (digests, logs))
-            with _recorded(Record(job, blocks_reused=blocks_done), emit) as (record, tell):
-                Dispatcher(Books(record, digests, shards, done, tell), pool).run()
-        in_thread(renew_view, work_folder(job), job.n_shards, done).result()
+            pool = (make_pool or _pool_of(job, between))(worker, (digests, logs))
+            with (
+                _recorded(Record(job, blocks_reused=blocks_done), emit) as (record, tell),
+                between.embedding(encoding, digests),
+            ):
+                books = Books(record, digests, shards, done, tell)
+                Dispatcher(books, pool, between.budgets).run()
+        in_thread(own.give_back, done).result()
         failed = tuple(number for number in shards if number not in done)
         return Outcome(tuple(sorted(done)), failed)
 
 
-def _pool_of(job: Job) -> Callable[..., Pool]:
+def _pool_of(job: Job, between: BetweenJobs) -> Callable[..., Pool]:
     if job.encoding.ray is None:
-        return LocalPool
+        return partial(LocalPool, idle=between.workers)
     # Loads Ray, which nothing else needs.
     from virnuc_assets.runner.ray_pool import RayPool
 

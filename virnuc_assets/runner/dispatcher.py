@@ -8,7 +8,7 @@ from collections import Counter, deque
 from dataclasses import replace
 
 from virnuc_assets.encoders.catalog import MAX_TOKENS
-from virnuc_assets.errors import DiskFullError, RunnerError
+from virnuc_assets.errors import DiskFullError, EncoderUnusableError, RunnerError
 from virnuc_assets.runner.books import Books
 from virnuc_assets.runner.events import Failed, Warned
 from virnuc_assets.runner.messages import (
@@ -24,7 +24,7 @@ from virnuc_assets.runner.messages import (
     Report,
     Taken,
 )
-from virnuc_assets.runner.output import work_folder
+from virnuc_assets.runner.output import published, work_folder
 from virnuc_assets.runner.plan import Block
 from virnuc_assets.runner.pool import Pool
 from virnuc_assets.runner.resume import remove_leftovers
@@ -43,8 +43,11 @@ _SECONDS_TO_JUDGE_STARVATION = 30.0
 class Dispatcher:
     """Hands blocks to devices until none is left; replaces workers that fail."""
 
-    def __init__(self, books: Books, pool: Pool) -> None:
-        """`books` say what is left to be done; `pool` has not been entered yet."""
+    def __init__(self, books: Books, pool: Pool, budgets: dict[str, int]) -> None:
+        """`books` say what is left to be done; `pool` has not been entered yet.
+
+        `budgets`: token budgets of devices whose memory ran out before; renewed here.
+        """
         self.books, self.pool, self.emit = books, pool, books.emit
         self.job, self.record = books.job, books.record
         pending = (shard.pending for n, shard in books.shards.items() if n not in books.done)
@@ -53,9 +56,11 @@ class Dispatcher:
         )
         self.spare = deque(self.job.encoding.devices)
         self.failed_starts: Counter[str] = Counter()
-        self.budgets: dict[str, int] = {}
+        self.budgets = budgets
         self.failures: dict[int, tuple[str, bool]] = {}
         self.started_at: float | None = None
+        self.machines: dict[str, str] = {}
+        """Of a cluster, where a device is."""
 
     def run(self) -> None:
         """Embed all that is left.
@@ -76,7 +81,7 @@ class Dispatcher:
             self.books.collect_all()
         except DiskFullError as error:
             remove_leftovers(self.job)
-            raise self.books.disk_full() from error
+            raise self.books.disk_full(error.machine) from error
         finally:
             self.books.close()
         self._warn_of_starvation()
@@ -111,6 +116,7 @@ class Dispatcher:
         match report:
             case Placed(machine=machine):
                 _log.info("device %s is on %s", device, machine)
+                self.machines[device] = machine
                 self.schedule.expect(device)
             case Ready(dim=dim):
                 if self.started_at is None:
@@ -125,8 +131,9 @@ class Dispatcher:
                 self.books.book(report, device)
                 self._tell_progress()
             case Broke(block=None, message=text, explained=True):
+                text = self._with_machine(device, text)
                 if not self._is_its_own(device):
-                    raise RunnerError(text)
+                    raise (EncoderUnusableError if report.encoder else RunnerError)(text)
                 self._part_with(device)
                 self._leave_out(device, text)
             case Broke():
@@ -139,8 +146,8 @@ class Dispatcher:
                 self._replace(device, Broke(None, text, explained=False))
             case Lost(why=why):
                 self._ask_again(device, why)
-            case DiskFull():
-                raise DiskFullError(work_folder(self.job))
+            case DiskFull(message=text):
+                self._leave_out_of_space(device, text)
             case OutOfMemory():
                 self._shrink(device, report)
             case Taken(message=text):
@@ -168,6 +175,21 @@ class Dispatcher:
         """
         others = self.spare or self.pool.unplaced() or self.schedule.devices - {device}
         return device in self.schedule.expected and self.started_at is not None and bool(others)
+
+    def _leave_out_of_space(self, device: str, text: str) -> None:
+        """Do without a device whose machine's disk is full, if that disk is its machine's alone.
+
+        That is where blocks are published from it to an object store.
+        """
+        machine = self.machines.get(device)
+        if published(self.job) is None or machine is None:
+            raise DiskFullError(work_folder(self.job), machine=machine)
+        self._part_with(device)
+        self._leave_out(device, self._with_machine(device, text))
+
+    def _with_machine(self, device: str, text: str) -> str:
+        machine = self.machines.get(device)
+        return text if machine is None else f"{machine}: {text}"
 
     def _replace(self, device: str, broke: Broke) -> None:
         # A traceback is for the log; events have its last line.

@@ -24,6 +24,14 @@ class Started:
 
 
 @dataclass(frozen=True)
+class JobBegins:
+    """What follows is of another job of those the process was given; before, it is of the first."""
+
+    job: int
+    """Its place among them, from 0."""
+
+
+@dataclass(frozen=True)
 class BlockDone:
     """A block file was published."""
 
@@ -69,7 +77,7 @@ class Warned:
 
 @dataclass(frozen=True)
 class Failed:
-    """A shard (or, with shard None, the whole run) could not be done."""
+    """A shard (or, with shard None, the whole job) could not be done."""
 
     message: str
     shard: int | None = None
@@ -77,9 +85,10 @@ class Failed:
     """False when it is a bug of ours and the log holds a traceback."""
 
 
-Event = Started | BlockDone | ShardDone | Progress | Warned | Failed
+Event = Started | JobBegins | BlockDone | ShardDone | Progress | Warned | Failed
 _KINDS: dict[str, type[Any]] = {
     "started": Started,
+    "job_begins": JobBegins,
     "block_done": BlockDone,
     "shard_done": ShardDone,
     "progress": Progress,

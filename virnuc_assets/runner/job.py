@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,17 @@ class Job:
     """A worker without a sign of life for so long is hung, and so is a GPU without a pack done for
     ten times as long."""
 
+    def own(self, name: str | Path) -> Path:
+        """What a run calls the file or folder `name` that each run has one of.
+
+        A job that has not all shards has its first in it, such as `run-03-of-08.json`: others may
+        be at work on the rest at the same time.
+        """
+        path = Path(name)
+        if len(self.shards) == self.n_shards:
+            return path
+        return path.with_stem(f"{path.stem}-{min(self.shards):02d}-of-{self.n_shards:02d}")
+
     def resolved(self) -> Job:
         """This job with every `auto` replaced by what this machine gives."""
         if self.encoding.ray is not None:
@@ -95,19 +107,22 @@ class Job:
         )
 
 
-def write_job(path: Path, job: Job) -> None:
-    """Write a job as JSON."""
-    write_json(path, asdict(job))
+def write_jobs(path: Path, jobs: Sequence[Job]) -> None:
+    """Write jobs as a list in JSON."""
+    write_json(path, [asdict(job) for job in jobs])
 
 
-def read_job(path: Path) -> Job:
-    """Read a job.
+def read_jobs(path: Path) -> list[Job]:
+    """Read a list of jobs.
 
     Raises:
         StoreError: no such file, or not JSON.
-        RunnerError: the JSON is not a job.
+        RunnerError: the JSON is no list of jobs.
     """
-    return job_from(read_json(path), str(path))
+    value = read_json(path)
+    if not isinstance(value, list):
+        raise RunnerError(f"{path}: is not a list of jobs of this version")
+    return [job_from(job, str(path)) for job in value]
 
 
 def job_from(value: Any, source: str) -> Job:

@@ -26,10 +26,12 @@ class Link:
     def __init__(self, connection: Connection, signs: Signs) -> None:
         self._connection = connection
         self._signs = signs
+        self.turn = 0
+        """Which of its jobs the worker is at."""
 
     def send(self, message: Any) -> None:
-        """Tell the coordinator."""
-        self._connection.send(message)
+        """Tell the coordinator something of the job the worker is at."""
+        self._connection.send((self.turn, message))
 
     def recv(self) -> Any:
         """Wait for what the coordinator says."""

@@ -8,7 +8,11 @@ import re
 import shutil
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TextIO
+
+_log = logging.getLogger(__name__)
 
 LOG_FORMAT = "%(asctime)s %(name)s: %(message)s"
 FOLDER = "logs"
@@ -38,24 +42,37 @@ class Logs:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def begin(self, device: str) -> None:
-        """Begin to log, in the process of the worker on `device`; a restarted one goes on."""
+        """Begin to log, in the process of the worker on `device`; a restarted one goes on.
+
+        With a folder it may be called again, of another job's logs: they go there from then on.
+        """
         told = logging.StreamHandler(sys.stderr)
         told.setLevel(self.level)
         handlers: list[logging.Handler] = [told]
         path = self.file(device)
-        try:
-            if path is not None:
-                told.setStream(os.fdopen(os.dup(2), "w"))
+        fault = None
+        if path is not None:
+            told.setStream(_standard_error())
+            try:
                 _to_file(path)
                 handlers.append(logging.StreamHandler(sys.stderr))
-        except OSError as error:
-            told.setStream(sys.stderr)
-            logging.getLogger(__name__).warning("%s: cannot be written (%s)", path, error.strerror)
+            except OSError as error:
+                os.dup2(_standard_error().fileno(), 2)
+                fault = error.strerror
         logging.basicConfig(
             level=self.level if len(handlers) == 1 else min(self.level, logging.INFO),
             format=LOG_FORMAT,
             handlers=handlers,
+            force=path is not None,
         )
+        if fault is not None:
+            _log.warning("%s: cannot be written (%s)", path, fault)
+
+
+@cache
+def _standard_error() -> TextIO:
+    """What was this process's standard error before a file took its place."""
+    return os.fdopen(os.dup(2), "w")
 
 
 def _to_file(path: Path) -> None:

@@ -1,10 +1,12 @@
-"""What workers and their pool tell the coordinator."""
+"""What workers and their pool tell the coordinator, and what a worker is told beside its blocks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from virnuc_assets.encoders.agreement import Agreement
+from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.plan import Block
 from virnuc_assets.store.embeddings import EmbeddingFile
 
@@ -46,13 +48,14 @@ class Broke:
     `explained`: the message is a sentence for a person, not a traceback; what is explained and no
     block's stops the run, for no other device would be spared it, unless it is met at a start while
     other devices go on. `row`: the one row of the sequence table that is at fault, where that is
-    known.
+    known. `encoder`: it is the encoder that cannot be loaded, whatever the job.
     """
 
     block: Block | None
     message: str
     explained: bool
     row: int | None = None
+    encoder: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ class Taken:
 
 @dataclass(frozen=True)
 class DiskFull:
-    """A block's file found no room."""
+    """A file, of a block or of what is fetched for it, found no room; the message is a sentence."""
+
+    message: str
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,19 @@ class Lost:
     """The machine a worker ran on is gone, which is no fault of a block or the device's."""
 
     why: str
+
+
+@dataclass(frozen=True)
+class NextJob:
+    """To a worker that has no block: it goes on with `job`, and says so by `Ready`.
+
+    `turn`: counts its jobs, the first is 0. `arguments`: what the worker was started with after its
+    first job, for this one.
+    """
+
+    turn: int
+    job: Job
+    arguments: tuple[Any, ...]
 
 
 Message = Ready | Finished | Broke | OutOfMemory | Taken | DiskFull

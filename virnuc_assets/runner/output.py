@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,11 +19,11 @@ from virnuc_assets.store.cache import cache_folder, local_file, publish_file
 from virnuc_assets.store.claims import sole_writer_of
 from virnuc_assets.store.digests import sha256_json
 from virnuc_assets.store.embeddings import EmbeddingFile
-from virnuc_assets.store.lock import sole_writer
+from virnuc_assets.store.entries import blocks_key
 from virnuc_assets.store.objects import Objects, is_url, open_objects
 from virnuc_assets.store.published import Published
 from virnuc_assets.store.sequence_table import SequenceTable
-from virnuc_assets.store.view import renew_view
+from virnuc_assets.store.shard_locks import OwnShards, own_shards
 
 
 def work_folder(job: Job) -> Path:
@@ -64,29 +63,18 @@ def sequence_table(job: Job) -> SequenceTable:
 
 
 @contextmanager
-def sole_run(job: Job, tell: Callable[[str], None]) -> Iterator[None]:
-    """Be the only run that writes to the job's output; wait for another, which `tell` is told.
+def sole_run(job: Job, tell: Callable[[str], None]) -> Iterator[OwnShards]:
+    """Be the only run that makes the job's shards; wait for another, which `tell` is told.
 
     Raises:
         StoreError: the output cannot be written.
     """
-    with sole_writer(work_folder(job), tell):
-        store = published(job)
-        if store is None:
-            yield
-            return
-        with sole_writer_of(store.objects, tell):
-            _remove_unpublished(store.folder)
-            try:
-                yield
-            finally:
-                _remove_unpublished(store.folder)
-
-
-def _remove_unpublished(folder: Path) -> None:
-    """Remove blocks that workers of this host were killed with; nobody looks for them here."""
-    for blocks in folder.glob("shard-*-of-*.blocks"):
-        shutil.rmtree(blocks, ignore_errors=True)
+    folder = work_folder(job)
+    with own_shards(folder, job.n_shards, job.shards, tell) as own, ExitStack() as claimed:
+        if (store := published(job)) is not None:
+            names = [blocks_key(shard, job.n_shards) for shard in job.shards]
+            claimed.enter_context(sole_writer_of(store.objects, names, tell))
+        yield own
 
 
 def place_of(job: Job, shard: EmbeddingFile) -> str:
@@ -145,7 +133,10 @@ def through(url: str, job: Job, stream: Callable[[Job], Generator[Event]]) -> Ge
         facts = {"checksum": shard.checksum, "bytes": shard.path.stat().st_size}
         return replace(event, path=str(shard.path), metadata={**event.metadata, **facts})
 
-    with sole_writer(folder), closing(stream(there)) as events:
+    with (
+        own_shards(folder, job.n_shards, job.shards) as own,
+        closing(stream(there)) as events,
+    ):
         for event in events:
             if isinstance(event, ShardDone):
                 # Beside the events: a run whose words nobody reads comes to a halt.
@@ -156,7 +147,7 @@ def through(url: str, job: Job, stream: Callable[[Job], Generator[Event]]) -> Ge
                 yield landed()
         while fetched:
             yield landed()
-        in_thread(renew_view, folder, job.n_shards, done).result()
+        in_thread(own.give_back, done).result()
 
 
 def _of_this_run(shard: EmbeddingFile, event: ShardDone) -> EmbeddingFile:

@@ -10,7 +10,7 @@ import logging
 import math
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -19,10 +19,10 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from virnuc_assets.runner.devices import is_cpu
-from virnuc_assets.runner.job import Job
+from virnuc_assets.runner.job import Encoding, Job
 from virnuc_assets.runner.lifeline import Lifeline, serve
 from virnuc_assets.runner.link import Link, Signs, Watch
-from virnuc_assets.runner.messages import Died, Finished, Hung, Ready, Report
+from virnuc_assets.runner.messages import Died, Finished, Hung, NextJob, Ready, Report
 from virnuc_assets.runner.plan import Block
 
 _log = logging.getLogger(__name__)
@@ -70,6 +70,48 @@ class _Worker:
     connection: Connection
     signs: Signs
     watch: Watch
+    encoding: Encoding
+    turn: int = 0
+    """Which of its jobs it is at, or has been told to go on with."""
+
+
+class IdleWorkers:
+    """Workers between two local pools, by device; some may still load their encoder.
+
+    A context manager: on leaving it none is alive.
+    """
+
+    def __init__(self) -> None:
+        """None so far."""
+        self._workers: dict[str, _Worker] = {}
+
+    def take(self, device: str, encoding: Encoding) -> _Worker | None:
+        """The worker of `device`, if it is alive and embeds by `encoding`; another is ended."""
+        worker = self._workers.pop(device, None)
+        if worker is None or (worker.process.is_alive() and worker.encoding == encoding):
+            return worker
+        _end([worker])
+        return None
+
+    def put(self, workers: Mapping[str, _Worker]) -> None:
+        """Keep workers that have no block."""
+        self._workers.update(workers)
+
+    def end(self) -> None:
+        """End them all."""
+        _end(list(self._workers.values()))
+        self._workers.clear()
+
+    def __enter__(self) -> IdleWorkers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end()
 
 
 class LocalPool:
@@ -80,20 +122,35 @@ class LocalPool:
         target: Callable[..., None],
         arguments: Sequence[Any],
         look_seconds: float = _LOOK_SECONDS,
+        idle: IdleWorkers | None = None,
     ) -> None:
         """A pool whose workers run `target(link, device, job, *arguments)`.
 
-        `look_seconds`: how long `wait` waits where nobody says anything.
+        `look_seconds`: how long `wait` waits where nobody says anything. `idle`: where workers of
+        the same target come from, and go to when all went well; they take `NextJob`.
         """
         # Spawn, never fork: a forked child cannot use CUDA.
         self._context = multiprocessing.get_context("spawn")
         self._target = target
         self._arguments = tuple(arguments)
         self._look_seconds = look_seconds
+        self._idle = idle
         self._workers: dict[str, _Worker] = {}
 
     def start(self, device: str, job: Job) -> None:
-        """Start the worker of `device`."""
+        """Start the worker of `device`, or have an idle one go on with `job`."""
+        worker = None if self._idle is None else self._idle.take(device, job.encoding)
+        if worker is None:
+            worker = self._spawn(device, job)
+        else:
+            worker.turn += 1
+            worker.watch = _watch(device, job)
+            # One that died meanwhile is found by `wait`.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                worker.connection.send(NextJob(worker.turn, job, self._arguments))
+        self._workers[device] = worker
+
+    def _spawn(self, device: str, job: Job) -> _Worker:
         ours, theirs = self._context.Pipe()
         signs = self._context.RawArray(ctypes.c_double, 2)
         process = self._context.Process(
@@ -104,10 +161,7 @@ class LocalPool:
         )
         process.start()
         theirs.close()
-        # A pack of a large model on a CPU may take longer than any patience.
-        stall = math.inf if is_cpu(device) else job.silence_seconds * _STALL_SILENCES
-        watch = Watch(job.silence_seconds, stall)
-        self._workers[device] = _Worker(process, ours, signs, watch)
+        return _Worker(process, ours, signs, _watch(device, job), job.encoding)
 
     def send(self, device: str, block: Block) -> None:
         """Hand a block to a worker; one that died meanwhile is found by `wait`."""
@@ -126,21 +180,27 @@ class LocalPool:
         hung: list[_Worker] = []
         for device, worker in list(self._workers.items()):
             if worker.connection.poll():
-                said.append((device, self._receive(device, worker)))
+                report = self._receive(device, worker)
+                said += [] if report is None else [(device, report)]
             elif why := worker.watch.look(time.monotonic(), *worker.signs):
                 hung.append(self._workers.pop(device))
                 said.append((device, Hung(why)))
         _end(hung)
         return said
 
-    def _receive(self, device: str, worker: _Worker) -> Report:
+    def _receive(self, device: str, worker: _Worker) -> Report | None:
+        """What a worker says; None if that is of an earlier job, which went on without it."""
+        turn: int
+        message: Report
         try:
-            message: Report = worker.connection.recv()
+            turn, message = worker.connection.recv()
         except (EOFError, ConnectionResetError):
             del self._workers[device]
             worker.connection.close()
             worker.process.join(_DYING_SECONDS)
             return Died(worker.process.exitcode)
+        if turn != worker.turn:
+            return None
         match message:
             case Ready():
                 worker.watch.ready = True
@@ -168,8 +228,17 @@ class LocalPool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _end(list(self._workers.values()))
+        if self._idle is not None and error is None:
+            self._idle.put(self._workers)
+        else:
+            _end(list(self._workers.values()))
         self._workers.clear()
+
+
+def _watch(device: str, job: Job) -> Watch:
+    # A pack of a large model on a CPU may take longer than any patience.
+    stall = math.inf if is_cpu(device) else job.silence_seconds * _STALL_SILENCES
+    return Watch(job.silence_seconds, stall)
 
 
 def _end(workers: Sequence[_Worker]) -> None:

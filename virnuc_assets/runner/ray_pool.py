@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
@@ -149,8 +149,7 @@ class RayPool:
     """The last two of these."""
     _actors: dict[str, _Actor] = field(default_factory=dict)
     _ended: list[_Actor] = field(default_factory=list)
-    _ours: bool = False
-    """Whether it was this pool that connected to the cluster."""
+    _connection: ExitStack = field(default_factory=ExitStack)
     _warned_at: float = math.inf
 
     def start(self, device: str, job: Job) -> None:
@@ -241,9 +240,7 @@ class RayPool:
             self._ended.append(actor)
 
     def __enter__(self) -> RayPool:
-        if not ray.is_initialized():
-            _connect(self.address)
-            self._ours = True
+        self._connection.enter_context(connected(self.address))
         return self
 
     def __exit__(
@@ -259,8 +256,7 @@ class RayPool:
             ray.wait(ending, num_returns=len(ending), timeout=_ENDING_SECONDS)
         for actor in self._ended:
             ray.kill(actor.handle)
-        if self._ours:
-            ray.shutdown()
+        self._connection.close()
 
 
 def _what_became_of(actor: _Actor, error: RayError) -> Report:
@@ -278,6 +274,23 @@ def _is_up(place: Place | None) -> bool:
     return place is None or any(
         node["Alive"] and node["NodeID"] == place.node for node in ray.nodes()
     )
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Be connected to the cluster at `address`; who is already stays so.
+
+    Raises:
+        RunnerError: there is no cluster, or none of the same versions.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    _connect(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _connect(address: str) -> None:

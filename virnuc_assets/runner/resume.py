@@ -5,8 +5,9 @@ Resume, retry and a changed number of devices are all this one rule.
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from virnuc_assets.errors import UnusableFileError
@@ -16,6 +17,8 @@ from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.output import published, sequence_table, work_folder
 from virnuc_assets.runner.plan import Block, plan_shard
 from virnuc_assets.runner.shards import ShardState
+from virnuc_assets.runner.telemetry import RECORD_FILE
+from virnuc_assets.store.atomic import leftovers_of
 from virnuc_assets.store.embeddings import (
     EmbeddingFile,
     Identity,
@@ -23,6 +26,7 @@ from virnuc_assets.store.embeddings import (
     shard_path,
     verify,
 )
+from virnuc_assets.store.shard_locks import is_being_made, whole_folder
 
 Emit = Callable[[Event], None]
 
@@ -91,16 +95,28 @@ def _verified(path: Path, identity: Identity, emit: Emit) -> EmbeddingFile | Non
 
 
 def remove_leftovers(job: Job) -> None:
-    """Remove temporary files and pieces of blocks of runs that were ended.
+    """Remove what ended runs of these shards left: temporary files and pieces of blocks.
 
-    The blocks of another number of shards go too: this job cannot use them.
+    Blocks go too that nobody needs: those of another number of shards that nobody makes, and, where
+    the output is in an object store, those that were not published. To be called by who holds the
+    job's shards.
     """
     output = work_folder(job)
-    of_this_number = f"-of-{job.n_shards:02d}.blocks"
-    for blocks in output.glob("shard-*-of-*.blocks"):
-        if not blocks.name.endswith(of_this_number):
+    with whole_folder(output):
+        for blocks in output.glob("shard-*-of-*.blocks"):
+            shard, n_shards = map(int, re.findall(r"\d+", blocks.name))
+            if n_shards != job.n_shards and not is_being_made(output, shard, n_shards):
+                shutil.rmtree(blocks, ignore_errors=True)
+                _remove(leftovers_of(shard_path(output, shard, n_shards)))
+    for shard in job.shards:
+        blocks = blocks_directory(output, shard, job.n_shards)
+        if published(job) is not None:
             shutil.rmtree(blocks, ignore_errors=True)
-    folders = [blocks_directory(output, number, job.n_shards) for number in job.shards]
-    for folder in (output, *folders):
-        for left in (*folder.glob(".*.tmp"), *folder.glob("block-*.piece-*.h5")):
-            left.unlink(missing_ok=True)
+        _remove((*blocks.glob(".*.tmp"), *blocks.glob("block-*.piece-*.h5")))
+        _remove(leftovers_of(shard_path(output, shard, job.n_shards)))
+    _remove(leftovers_of(output / job.own(RECORD_FILE)))
+
+
+def _remove(files: Iterable[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)

@@ -155,8 +155,8 @@ class Record:
             "failures": self.failures,
             "set_aside": sorted(self.set_aside),
         }
-        path = work_folder(self.job) / RECORD_FILE
+        path = work_folder(self.job) / self.job.own(RECORD_FILE)
         write_json(path, value)
         if (store := published(self.job)) is not None:
             # Not for long: a run that ends because of the store is to end.
-            replace(store.objects, patience=0).publish(path, RECORD_FILE)
+            replace(store.objects, patience=0).publish(path, path.name)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import logging
 import platform
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
 from virnuc_assets.errors import (
+    BackendError,
     DeviceMemoryError,
     DeviceTakenError,
     DiskFullError,
@@ -30,6 +33,7 @@ from virnuc_assets.runner.messages import (
     DiskFull,
     Finished,
     Message,
+    NextJob,
     OutOfMemory,
     Ready,
     Taken,
@@ -44,20 +48,23 @@ if TYPE_CHECKING:
     from virnuc_assets.encoders.encoder import Embedded, Encoder
     from virnuc_assets.encoders.in_flight import Batch
 
+_log = logging.getLogger(__name__)
+
 # How long a thread may keep the interpreter from the others. The one that feeds the device lets go
 # of it with every kernel, a hundred times a pack; Python's 5 ms would be most of a pack each time.
 _SWITCH_SECONDS = 1e-4
 
 
 def work(link: Link, device: str, job: Job, digests: Digests, logs: Logs) -> None:
-    """Embed the blocks that arrive on `link` until it says None or closes."""
+    """Embed the blocks that arrive on `link`, of one job after another, until it closes."""
     # A spawned process starts with no logging at all.
     logs.begin(device)
     try:
         with ExitStack() as stack:
             if device != CPU:
                 stack.enter_context(sole_user(device))
-            _embed(link, bind(device), job, digests)
+            encoder = _loaded(bind(device), job, digests)
+            _embed(link, device, encoder, NextJob(0, job, (digests, logs)))
     except (EOFError, BrokenPipeError):
         return
     except BlockError as error:
@@ -68,7 +75,7 @@ def work(link: Link, device: str, job: Job, digests: Digests, logs: Logs) -> Non
         link.send(_broke(None, device, error))
 
 
-def _embed(link: Link, torch_device: str, job: Job, digests: Digests) -> None:
+def _loaded(torch_device: str, job: Job, digests: Digests) -> Encoder:
     import torch
 
     from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
@@ -88,13 +95,7 @@ def _embed(link: Link, torch_device: str, job: Job, digests: Digests) -> None:
         # On another machine the same path may hold another file.
         weights_digest=None if encoding.ray else digests.weights,
     )
-    if encoder.description.encoder_digest != digests.encoder:
-        raise WeightsError(
-            f"{encoding.weights} on {platform.node()}: is not the model that the run began with, "
-            "or virnuc is of another version there; give every machine the same of both"
-        )
-    # Checked again, in every worker: the index may have been renewed since the coordinator looked.
-    table = sequence_table(job)
+    _check(encoder, job, digests)
     sys.setswitchinterval(_SWITCH_SECONDS)
     if torch_device != CPU:
         # What is left to the host are small copies. Torch would share one of 33 000 numbers out
@@ -102,12 +103,58 @@ def _embed(link: Link, torch_device: str, job: Job, digests: Digests) -> None:
         torch.set_num_threads(1)
     # What is loaded stays: looking through it for garbage would halt every thread for 0.1 s.
     gc.freeze()
+    return encoder
+
+
+def _check(encoder: Encoder, job: Job, digests: Digests) -> None:
+    if encoder.description.encoder_digest != digests.encoder:
+        raise WeightsError(
+            f"{job.encoding.weights} on {platform.node()}: is not the model that the run began "
+            "with, or virnuc is of another version there; give every machine the same of both"
+        )
+
+
+def _embed(link: Link, device: str, encoder: Encoder, first: NextJob) -> None:
+    job: NextJob | None = first
+    while job is not None:
+        # Who loaded for long may be behind.
+        while link.poll():
+            job = link.recv()
+        job = _embed_job(link, device, encoder, job)
+
+
+def _embed_job(link: Link, device: str, encoder: Encoder, mine: NextJob) -> NextJob | None:
+    """Embed the blocks of a job; which is the next, once it is told."""
+    job, (digests, logs) = mine.job, mine.arguments
+    link.turn = mine.turn
+    if mine.turn:
+        logs.begin(device)
+        _log.info("job %d of this worker, with the encoder it has loaded", mine.turn + 1)
+        _check(encoder, job, digests)
+    # Checked again, in every worker: the index may have been renewed since the coordinator looked.
+    table = sequence_table(job)
     link.send(Ready(encoder.description.dim))
-    _embed_blocks(link, job, digests, encoder, table)
+    following: NextJob | None = None
+
+    def receive() -> Block | None:
+        nonlocal following
+        message: Block | NextJob = link.recv()
+        if isinstance(message, NextJob):
+            following = message
+            return None
+        return message
+
+    _embed_blocks(link, receive, job, digests, encoder, table)
+    return following
 
 
 def _embed_blocks(
-    link: Link, job: Job, digests: Digests, encoder: Encoder, table: SequenceTable
+    link: Link,
+    receive: Callable[[], Block | None],
+    job: Job,
+    digests: Digests,
+    encoder: Encoder,
+    table: SequenceTable,
 ) -> None:
     about = encoder.description
     store = published(job)
@@ -160,7 +207,7 @@ def _embed_blocks(
 
     compute = partial(encoder.compute, landed=link.landed)
     try:
-        Pipeline(link.recv, prepare, compute, publish).run()
+        Pipeline(receive, prepare, compute, publish).run()
     except BlockError as error:
         if isinstance(error.__cause__, SequenceError):
             cause = error.__cause__
@@ -180,9 +227,11 @@ def _broke(block: Block | None, device: str, error: BaseException) -> Message:
         case DeviceTakenError():
             return Taken(text)
         case DiskFullError():
-            return DiskFull()
+            return DiskFull(text)
         case StoreError():
             return Broke(None, text, explained=True)  # another block could not be written either
+        case WeightsError() | BackendError() if block is None:
+            return Broke(None, text, explained=True, encoder=True)
         case VirnucError():
             return Broke(block, text, explained=True)
     return Broke(block, "".join(traceback.format_exception(error)), explained=False)

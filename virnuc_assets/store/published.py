@@ -47,6 +47,7 @@ from virnuc_assets.store.entries import (
     to_json,
 )
 from virnuc_assets.store.objects import Objects, Stored
+from virnuc_assets.store.shard_locks import whole_folder
 from virnuc_assets.store.view import remove_view
 
 SCHEMA = 1
@@ -207,7 +208,8 @@ class Published:
         with ThreadPoolExecutor(_REQUESTS_AT_ONCE // 2) as threads:
             blocks = list(threads.map(self.fetch, published.blocks))
         # Of shards that are replaced one by one it would show some old and some new ones.
-        remove_view(self.folder)
+        with whole_folder(self.folder):
+            remove_view(self.folder)
         file = assemble_shard(self.folder, published.identity, blocks, blocks[0].dim)
         shutil.rmtree(blocks_directory(self.folder, shard, n_shards))
         return file

@@ -52,6 +52,7 @@ from virnuc_assets.store.embeddings import (
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.lock import sole_writer
 from virnuc_assets.store.samples import register
+from virnuc_assets.store.shard_locks import LOCK_FILE, own_shards
 from virnuc_assets.store.sharded import ShardedEmbeddings
 from virnuc_assets.store.view import renew_view
 from virnuc_assets_tests import untrained
@@ -194,6 +195,7 @@ def whole(tmp_path_factory) -> Path:
             sample.write_shard(encoder, shard)
         renew_view(sample.folder(encoder), N_SHARDS, {})
         (sample.folder(encoder) / "run.json").write_text("{}")
+        (sample.folder(encoder) / LOCK_FILE).touch()
     sample.predict()
     return root
 
@@ -347,6 +349,14 @@ def test_temporary_files_go_once_their_process_is_gone(store):
 def test_a_sample_that_somebody_writes_to_is_left_alone(folder, store):
     sample_in(store, "s").write_shard("esm2", 0, n_shards=3)
     with sole_writer(store / folder):
+        assert sweep(deployment(store), 0, delete=True) == Sweep((), ("s",))
+    assert len(sweep(deployment(store), 0, delete=True).unneeded) == 1
+
+
+def test_a_sample_of_which_somebody_makes_a_shard_is_left_alone(store):
+    sample = sample_in(store, "s")
+    sample.write_shard("esm2", 0, n_shards=3)
+    with own_shards(sample.folder("esm2"), N_SHARDS, [1]):
         assert sweep(deployment(store), 0, delete=True) == Sweep((), ("s",))
     assert len(sweep(deployment(store), 0, delete=True).unneeded) == 1
 

@@ -53,6 +53,7 @@ KINDS = {
     "samples/demo/embeddings/esm2/shard-00-of-02.h5": "shard of embeddings",
     "samples/demo/embeddings/esm2/shard-01-of-02.blocks/block-00000.h5": "block of embeddings",
     "samples/demo/embeddings/esm2/run.json": "record of a run",
+    "samples/demo/embeddings/esm2/run-01-of-02.json": "record of a run",
     "samples/demo/embeddings/esm2/shard-00-of-02.float32.json": "comparison with float32",
     "predictions/demo": "results",
     "predictions/demo/results.json": "results",
@@ -96,7 +97,8 @@ def embed(layout: Layout, encoder: str, digest: str, rows: int, dim: int) -> Sha
         "devices": {"cpu": {}},
         "set_aside": [3],
     }
-    (folder / "run.json").write_text(json.dumps(run))
+    for name in ("run.json", "run-01-of-02.json"):
+        (folder / name).write_text(json.dumps(run))
     return ShardedEmbeddings(folder, N_SHARDS, rows, digest)
 
 

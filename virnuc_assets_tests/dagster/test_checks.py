@@ -139,16 +139,12 @@ def predict(made, monkeypatch):
 def embed(made, monkeypatch):
     """Run ESM-2's asset with the shards that are there."""
 
-    def there(job):
-        for number in job.shards:
-            yield ShardDone(number, str(made.shard(number)), reused=True, metadata={})
-
-    stream = client.stream
+    def there(jobs):
+        for number in jobs[0].shards:
+            yield 0, ShardDone(number, str(made.shard(number)), reused=True, metadata={})
 
     def run():
-        monkeypatch.setattr(
-            client, "stream", lambda job: there(job) if job.n_shards > 1 else stream(job)
-        )
+        monkeypatch.setattr(client, "stream_all", there)
         return made.deployment.embed("s", assets=["esm2_embeddings"])
 
     return run

@@ -286,9 +286,9 @@ def test_the_instance_differs_from_the_repositorys_in_what_it_is_for_alone():
     variant = {**VALUES["additionalInstanceConfig"], "telemetry": VALUES["telemetry"]}
     # Written by the chart.
     assert set(own) - set(variant) == {"storage", "local_artifact_storage", "compute_logs"}
-    assert set(variant) - set(own) == {"run_coordinator"}
-    different = {key for key in own.keys() & variant.keys() if own[key] != variant[key]}
-    assert different == {"concurrency", "run_monitoring"}
+    assert set(variant) <= set(own)
+    different = {key for key in variant if own[key] != variant[key]}
+    assert different == {"concurrency", "run_monitoring", "run_coordinator"}
 
 
 @pytest.mark.parametrize(
@@ -340,10 +340,12 @@ def test_a_backfill_of_samples_is_a_pod_for_each_shard(cluster_of_its_own, monke
         assert partitions == [f"{name}|{shard}" for name in names for shard in range(N_SHARDS)]
         assert {len(run.asset_selection) for run in queued} == {2}
 
-        # One shard of a sample at a time: they share a folder.
+        # As many as there are GPUs, whichever samples they are of.
         assert not [error for error in daemon.run_iteration(context) if error]
     jobs = cluster_of_its_own.jobs()
-    assert [gpus(job) for job in jobs] == ["1", "1"]
+    most = VALUES["additionalInstanceConfig"]["concurrency"]["pools"]["default_limit"]
+    assert [gpus(job) for job in jobs] == ["1"] * min(most, len(queued))
     started = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING]))
-    assert {run.tags["dagster/partition/sample"] for run in started} == set(names)
+    samples = [run.tags["dagster/partition/sample"] for run in started]
+    assert len(samples) > len(set(samples))
     assert {container(job)["image"] for job in jobs} == {image(CODE)}

@@ -1,12 +1,24 @@
 """What is seen of shards while a run goes, and what is left to do when some of them fail."""
 
 import dagster as dg
+import numpy as np
 import pytest
 
+from virnuc_assets import pipeline
+from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
 from virnuc_assets.partitions import N_SHARDS
 from virnuc_assets.runner import client
 from virnuc_assets.runner.events import Failed, ShardDone
-from virnuc_assets_tests.dagster.deployment import failure_sentence, metadata
+from virnuc_assets.sequences.manifest import read_manifest
+from virnuc_assets.store.sequence_table import SequenceTable
+from virnuc_assets.store.sharded import ShardedEmbeddings
+from virnuc_assets_tests.dagster.deployment import (
+    FASTA,
+    RANGE_END,
+    RANGE_START,
+    failure_sentence,
+    metadata,
+)
 
 ASSET = "esm2_embeddings"
 
@@ -16,7 +28,12 @@ def runner_says(monkeypatch):
     """Put a stream of events in place of the runner's."""
 
     def say(stream):
-        monkeypatch.setattr(client, "stream", stream)
+        def stream_all(jobs):
+            for number, job in enumerate(jobs):
+                for event in stream(job):
+                    yield number, event
+
+        monkeypatch.setattr(client, "stream_all", stream_all)
 
     return say
 
@@ -79,3 +96,55 @@ def test_shards_that_are_done_are_materialised_when_another_fails(deployment, ru
     result = deployment.embed("s", assets=[ASSET])
     assert failure_sentence(result) == "no luck"
     assert deployment.materialised(ASSET) == {"s|0", "s|2"}
+
+
+OTHER_FASTA = """\
+>longer
+ATGGCTAAAGGTGCTGCTCGTAAACGTGCTGGTGCTAAAGGTGCTGCTCGTAAACGTGCTGGTGCTGGTCGTGCTAAAGCTGGTCGTCGTGCT
+"""
+
+
+def embed_from_to(deployment, first, last, asset=ASSET):
+    """Embed shards of several samples in one run, as a backfill of many samples asks for them."""
+    return deployment.execute(
+        "embed_samples",
+        tags={RANGE_START: first, RANGE_END: last},
+        asset_selection=[dg.AssetKey(asset)],
+    )
+
+
+def encoders_loaded(layout):
+    """How often workers loaded an encoder, by their own account."""
+    logs = layout.root.rglob("worker-*.log")
+    return sum(path.read_text().count("loaded EncoderDescription") for path in logs)
+
+
+@pytest.mark.slow
+def test_a_run_of_several_samples_loads_the_encoder_once_and_does_what_it_can(deployment):
+    for name in ("a", "b", "c"):
+        deployment.add(name, OTHER_FASTA if name == "c" else FASTA)
+    for name in ("a", "c"):
+        deployment.index(name)
+    result = embed_from_to(deployment, "a|0", f"c|{N_SHARDS - 1}")
+    assert "b/index" in failure_sentence(result)
+    whole = {f"{name}|{shard}" for name in "ac" for shard in range(N_SHARDS)}
+    assert deployment.materialised(ASSET) == whole
+    assert encoders_loaded(deployment.layout) == 1
+    weights = deployment.models.encoding("esm2").weights
+    encoder = load_encoder(EncoderSettings("esm2", weights))
+    for name in "ac":
+        assert_whole(deployment, name, encoder)
+
+
+def assert_whole(deployment, name, encoder):
+    """Every embedding of a sample is, bit for bit, what `encoder` alone gives."""
+    index = deployment.layout.index(name)
+    manifest = read_manifest(index)
+    of = encoder.description.encoder
+    facts = pipeline.sequence_table(manifest, of)
+    rows = np.arange(facts.rows)
+    stored = ShardedEmbeddings(
+        deployment.layout.embeddings(name, of), N_SHARDS, facts.rows, manifest.index_digest
+    )
+    sequences = SequenceTable(index / facts.file).take(rows)
+    assert np.array_equal(stored.take(rows), encoder.embed(sequences).values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
 import time
@@ -16,6 +15,7 @@ from virnuc_assets.errors import UnusableFileError
 from virnuc_assets.runner.events import BlockDone, Failed, Started, Warned
 from virnuc_assets.runner.job import Job
 from virnuc_assets.store.embeddings import read_attributes
+from virnuc_assets.store.shard_locks import folder_if_free
 from virnuc_assets_tests.faults.costs import Outcome, by_process, of
 from virnuc_assets_tests.faults.damage import DAMAGES
 from virnuc_assets_tests.faults.jobs import contents
@@ -276,8 +276,5 @@ def _temporaries(folder: Path) -> list[Path]:
 
 
 def _assert_unlocked(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    finally:
-        os.close(descriptor)
+    with folder_if_free(directory) as free:
+        assert free

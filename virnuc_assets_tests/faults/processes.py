@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from virnuc_assets.runner.events import Event, from_line
-from virnuc_assets.runner.job import Job, write_job
+from virnuc_assets.runner.job import Job, write_jobs
 from virnuc_assets_tests.faults.points import STACKS_SIGNAL, VARIABLE
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ class Run:
         self.folder = folder
         self._hangs = False
         self._patience = threading.Timer(_GIVE_UP_SECONDS, self._give_up)
-        write_job(folder / "job.json", job)
+        write_jobs(folder / "job.json", [job])
         self._log = (folder / "log").open("a")
         temporary = folder / "tmp"
         temporary.mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from virnuc_assets.runner.events import from_line
-from virnuc_assets.runner.job import RayCluster, write_job
+from virnuc_assets.runner.job import RayCluster, write_jobs
 from virnuc_assets_tests.faults.jobs import contents, make_job
 from virnuc_assets_tests.ray_cluster import slowly
 
@@ -125,7 +125,7 @@ class Run:
 
     def __init__(self, folder, job, environ=None):
         folder.mkdir(parents=True, exist_ok=True)
-        write_job(folder / "job.json", job)
+        write_jobs(folder / "job.json", [job])
         self.log = folder / "log"
         with self.log.open("a") as log:
             self.process = subprocess.Popen(

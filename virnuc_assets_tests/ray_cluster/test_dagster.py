@@ -112,7 +112,6 @@ def test_a_cancelled_run_ends_its_job_and_frees_its_devices(tmp_path, nodes):
     (tmp_path / "dagster.yaml").touch()
     fasta = tmp_path / "long.fa"
     fasta.write_text(many_open_frames())
-    before = set(jobs(nodes))
 
     def virnuc(*arguments):
         program = Path(sys.executable).with_name("virnuc")
@@ -129,6 +128,7 @@ def test_a_cancelled_run_ends_its_job_and_frees_its_devices(tmp_path, nodes):
         materialise("sequence_index", ["--partition", "long"]),
         env=environ, cwd=REPOSITORY, check=True, capture_output=True,
     )  # fmt: skip
+    before = set(jobs(nodes))  # the index's among them
     log = tmp_path / "log"
     with log.open("w") as told:
         run = subprocess.Popen(

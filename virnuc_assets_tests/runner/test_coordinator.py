@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from virnuc_assets.errors import DiskFullError, RunnerError
-from virnuc_assets.runner.coordinator import run
+from virnuc_assets.runner.coordinator import Outcome, run
 from virnuc_assets.runner.events import BlockDone, Failed, Progress, ShardDone, Warned
 from virnuc_assets.runner.identity import block_file, block_identity
 from virnuc_assets.runner.messages import (
@@ -26,11 +26,14 @@ from virnuc_assets.runner.messages import (
     Hung,
     Lost,
     OutOfMemory,
+    Placed,
     Ready,
     Taken,
 )
 from virnuc_assets.store.embeddings import Counts, Origin, write_embeddings
+from virnuc_assets.store.shard_locks import LOCK_FILE
 from virnuc_assets.store.sharded import ShardedEmbeddings
+from virnuc_assets.store.view import VIEW_FILE, read_view, verify_view
 
 DIM = 2
 
@@ -69,6 +72,8 @@ class PretendedPool:
                 report = self._report(device, block)
                 if report is None:
                     report = Ready(DIM) if block is None else self._embed(device, block)
+                if isinstance(report, Placed):
+                    self.has[device].appendleft(block)  # it is about to start
                 if isinstance(report, Died | Hung | Lost):
                     self.retire(device)
                 return [(device, report)]
@@ -134,7 +139,7 @@ class Ran:
 
     @property
     def record(self):
-        return json.loads((Path(self.job.output) / "run.json").read_text())
+        return json.loads((Path(self.job.output) / self.job.own("run.json")).read_text())
 
     def assert_whole_but_for(self, *rows):
         assert self.outcome.failed == ()
@@ -144,7 +149,8 @@ class Ran:
         assert np.array_equal(stored.take(np.arange(60))[:, 0], expected, equal_nan=True)
         assert stored.set_aside.tolist() == sorted(rows)
         files = {path.name for path in Path(self.job.output).iterdir()}
-        assert files == {"shard-00-of-02.h5", "shard-01-of-02.h5", "view.h5", "run.json"}
+        made = {"shard-00-of-02.h5", "shard-01-of-02.h5", "view.h5", "run.json"}
+        assert files == {*made, LOCK_FILE}
 
 
 @pytest.fixture
@@ -487,10 +493,63 @@ def test_a_full_disk_stops_the_run_and_says_what_is_needed(embed):
 
     def behave(job, device, block):
         done.append(block)
-        return DiskFull() if len(done) == 4 else None
+        return DiskFull("full") if len(done) == 4 else None
 
     with pytest.raises(DiskFullError, match="are still needed"):
         embed(behave, "a")
+
+
+def on_machines(behave):
+    """Devices of a cluster: each on a machine of its own, which is told before it starts."""
+    placed = set()
+
+    def behave_there(job, device, block):
+        if device in placed:
+            return behave(job, device, block)
+        placed.add(device)
+        return Placed(f"machine-of-{device}")
+
+    return behave_there
+
+
+def full_on(device):
+    def behave(job, on, block):
+        return DiskFull(f"{on}.h5: full") if on == device and block is not None else None
+
+    return behave
+
+
+def test_the_machine_that_noticed_a_full_disk_is_named(embed):
+    with pytest.raises(
+        DiskFullError, match=r"is full \(noticed on machine-of-a\): .* still needed"
+    ):
+        embed(on_machines(full_on("a")), "a", "b")
+
+
+def test_a_machine_whose_own_disk_is_full_is_left_out(embed, monkeypatch):
+    """Its own: blocks are published from it to an object store."""
+    monkeypatch.setattr("virnuc_assets.runner.dispatcher.published", lambda job: True)
+    ran = embed(on_machines(full_on("a")), "a", "b")
+    ran.assert_whole_but_for()
+    assert ran.warnings == ["device a is left out: machine-of-a: a.h5: full"]
+    assert ran.record["blocks_failed"] == 0
+    assert list(ran.record["devices"]) == ["b"]
+
+
+def test_when_the_disk_of_every_machine_is_full_the_run_ends(embed, monkeypatch):
+    monkeypatch.setattr("virnuc_assets.runner.dispatcher.published", lambda job: True)
+    every = on_machines(lambda job, on, block: full_on(on)(job, on, block))
+    ran = embed(every, "a", "b")
+    assert "full; there is no other device to go on with" in str(ran.error)
+
+
+def test_what_every_machine_needs_is_said_with_the_machine_that_lacks_it(embed):
+    def behave(job, device, block):
+        missing = Broke(None, "proteins.arrow: no such file", explained=True)
+        return missing if block is not None else None
+
+    ran = embed(on_machines(behave), "a", "b")
+    assert str(ran.error) == "machine-of-a: proteins.arrow: no such file"
 
 
 def test_a_full_disk_with_only_the_assembly_left_says_so_too(embed, monkeypatch):
@@ -514,3 +573,24 @@ def test_a_block_with_sequences_set_aside_is_tried_again_by_the_next_run(embed):
     ran = embed(ends_early, "a")
     assert "no such thing" in str(ran.error)
     embed(well, "a").assert_whole_but_for()
+
+
+def test_a_run_of_another_shard_begins_and_ends_meanwhile(embed):
+    """The first to end leaves the view to the last."""
+    other, views = [], []
+
+    def behave(job, device, block):
+        if block is not None and not other:
+            other.append(embed(well, "b", shards=(1,)))
+            views.append((Path(job.output) / VIEW_FILE).exists())
+
+    ran = embed(behave, "a", shards=(0,))
+    assert ran.outcome == Outcome(done=(0,), failed=())
+    assert other[0].outcome == Outcome(done=(1,), failed=())
+    assert views == [False]
+    assert ran.warnings == other[0].warnings == []
+    view = read_view(Path(ran.job.output) / VIEW_FILE)
+    assert verify_view(view) == []
+    stored = ShardedEmbeddings(Path(ran.job.output), 2, 60, "index")
+    assert np.array_equal(stored.take(np.arange(60))[:, 0], np.arange(60))
+    assert [list(run.record["devices"]) for run in (ran, *other)] == [["a"], ["b"]]

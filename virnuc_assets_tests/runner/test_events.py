@@ -4,6 +4,7 @@ from virnuc_assets.errors import RunnerError
 from virnuc_assets.runner.events import (
     BlockDone,
     Failed,
+    JobBegins,
     Progress,
     ShardDone,
     Started,
@@ -14,6 +15,7 @@ from virnuc_assets.runner.events import (
 
 EVENTS = [
     Started(10, 3, 4, 1, ("cpu",), "untrained"),
+    JobBegins(2),
     BlockDone(0, 1, 10, 100, 0.5, "2"),
     ShardDone(3, "x/shard-03-of-08.h5", True, {"tokens": 1}),
     Progress(5, 10, 123.4, None),

@@ -60,6 +60,41 @@ def test_a_folder_that_cannot_be_written_is_told_and_ends_nothing(tmp_path):
     assert rest == ["virnuc: overflow", "from Python", "from a library"]
 
 
+SEVERAL_JOBS = """
+import logging, os, sys
+from pathlib import Path
+from virnuc_assets.runner.logs import Logs
+
+for folder in sys.argv[1:]:
+    Logs(logging.WARNING, Path(folder)).begin("cpu")
+    logging.getLogger("virnuc").info("read for %s", Path(folder).name)
+    logging.getLogger("virnuc").warning("overflow in %s", Path(folder).name)
+    os.write(2, b"from a library\\n")
+"""
+
+
+def test_a_worker_of_several_jobs_logs_to_each_ones_folder(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    folders = [tmp_path / "one", tmp_path / "file", tmp_path / "two"]
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL_JOBS, *map(str, folders)],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    first, not_written, *rest = without_times(done.stderr)
+    assert first == "virnuc: overflow in one"
+    assert "file/worker-cpu.log: cannot be written" in not_written
+    assert rest == ["virnuc: overflow in file", "from a library", "virnuc: overflow in two"]
+    for name in ("one", "two"):
+        file = Logs(logging.WARNING, tmp_path / name).file("cpu")
+        assert without_times(file.read_text()) == [
+            f"virnuc: read for {name}",
+            f"virnuc: overflow in {name}",
+            "from a library",
+        ]
+
+
 @pytest.mark.slow
 def test_a_run_names_its_logs_and_those_of_the_run_before_are_gone(make_job):
     job = make_job()

@@ -15,7 +15,7 @@ from virnuc_assets.errors import RunnerError, SettingsError
 from virnuc_assets.runner import worker
 from virnuc_assets.runner.events import ShardDone, from_line
 from virnuc_assets.runner.identity import Digests
-from virnuc_assets.runner.job import RayCluster, read_job, write_job
+from virnuc_assets.runner.job import RayCluster, read_jobs, write_jobs
 from virnuc_assets.runner.logs import Logs
 from virnuc_assets.settings import from_environment
 
@@ -39,8 +39,8 @@ def test_the_launcher_is_a_setting():
 
 
 def test_a_job_survives_its_file(make_job, tmp_path):
-    write_job(tmp_path / "job.json", on_ray(make_job()))
-    assert read_job(tmp_path / "job.json") == on_ray(make_job())
+    write_jobs(tmp_path / "jobs.json", [on_ray(make_job())])
+    assert read_jobs(tmp_path / "jobs.json") == [on_ray(make_job())]
 
 
 def test_a_cluster_has_gpus_unless_cpus_are_asked_for(make_job):
@@ -93,7 +93,7 @@ def test_the_runner_takes_a_job_from_pipes_and_tells_it_the_events(make_job, tmp
 
 def test_without_ray_it_is_said_what_to_install(make_job, tmp_path):
     job = tmp_path / "job.json"
-    write_job(job, on_ray(make_job(), "cpu"))
+    write_jobs(job, [on_ray(make_job(), "cpu")])
     hidden = tmp_path / "ray.py"
     hidden.write_text("raise ImportError('not here')")
     done = subprocess.run(

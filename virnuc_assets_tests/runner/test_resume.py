@@ -154,5 +154,5 @@ def test_blocks_of_another_number_of_shards_are_removed(job):
         folder.mkdir(parents=True)
         (folder / "block-00000.h5").touch()
     remove_leftovers(job)
-    assert sorted(output.iterdir()) == same
+    assert sorted(output.glob("*.blocks")) == same
     assert all((folder / "block-00000.h5").exists() for folder in same)

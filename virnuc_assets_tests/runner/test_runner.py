@@ -17,7 +17,7 @@ from virnuc_assets.errors import RunnerError
 from virnuc_assets.runner import client
 from virnuc_assets.runner.device_lock import sole_user
 from virnuc_assets.runner.events import BlockDone, Failed, ShardDone, Started, Warned
-from virnuc_assets.runner.job import read_job, write_job
+from virnuc_assets.runner.job import read_jobs, write_jobs
 from virnuc_assets.store.embeddings import block_path, shard_path
 from virnuc_assets.store.sequence_table import SequenceTable
 from virnuc_assets.store.sharded import ShardedEmbeddings
@@ -37,17 +37,17 @@ def shard_bytes(job):
 
 def leftovers(job):
     shards = {shard_path(Path(job.output), shard, job.n_shards) for shard in job.shards}
-    beside = {Path(job.output) / name for name in ("view.h5", "run.json", "logs")}
+    beside = {Path(job.output) / name for name in ("view.h5", "run.json", "logs", ".lock")}
     beside |= {
         Path(job.output) / "logs" / f"worker-{device}.log" for device in job.encoding.devices
     }
     return set(Path(job.output).rglob("*")) - shards - beside
 
 
-def test_a_job_survives_its_file(tmp_path, make_job):
-    job = make_job()
-    write_job(tmp_path / "job.json", job)
-    assert read_job(tmp_path / "job.json") == job
+def test_jobs_survive_their_file(tmp_path, make_job):
+    jobs = [make_job(), make_job(n=7, output="other")]
+    write_jobs(tmp_path / "jobs.json", jobs)
+    assert read_jobs(tmp_path / "jobs.json") == jobs
 
 
 def test_every_row_is_embedded_as_the_encoder_alone_would(make_job):
@@ -131,7 +131,7 @@ def interrupted(make_job, tmp_path):
 
     def interrupt(how):
         job = make_job(n=150, longest=200)
-        write_job(tmp_path / "job.json", job)
+        write_jobs(tmp_path / "job.json", [job])
         process = subprocess.Popen(
             [
                 sys.executable,

@@ -78,3 +78,18 @@ def test_a_record_says_what_each_device_did(make_job):
     assert second["share_of_ceiling"] is None
     assert third["restarts"] == 1
     assert third["tokens_per_second"] is None
+
+
+@pytest.mark.parametrize(
+    ("shards", "record", "logs"),
+    [
+        ((0, 1, 2, 3), "run.json", "logs"),
+        ((1,), "run-01-of-04.json", "logs-01-of-04"),
+        ((3, 2), "run-02-of-04.json", "logs-02-of-04"),
+    ],
+)
+def test_runs_of_different_shards_have_records_and_logs_of_their_own(
+    make_job, shards, record, logs
+):
+    job = make_job(n_shards=4, shards=shards)
+    assert (str(job.own("run.json")), str(job.own("logs"))) == (record, logs)

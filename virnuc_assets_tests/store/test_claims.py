@@ -7,6 +7,7 @@ from virnuc_assets.errors import StoreError
 from virnuc_assets.store.claims import sole_writer_of
 
 SOON = 0.02
+PARTS = ["shard-00", "shard-01"]
 
 
 def test_a_second_writer_waits_and_is_told(objects):
@@ -17,10 +18,10 @@ def test_a_second_writer_waits_and_is_told(objects):
             told.append(text)
             waiting.set()
 
-        with sole_writer_of(objects, tell, look_seconds=SOON):
+        with sole_writer_of(objects, PARTS, tell, look_seconds=SOON):
             order.append("second")
 
-    with sole_writer_of(objects):
+    with sole_writer_of(objects, PARTS):
         thread = threading.Thread(target=second)
         thread.start()
         assert waiting.wait(30)
@@ -38,7 +39,7 @@ def test_of_many_that_come_at_once_one_writes_at_a_time(objects):
     inside, most, done = [], [], []
 
     def writer(number):
-        with sole_writer_of(objects, lambda text: None, look_seconds=SOON):
+        with sole_writer_of(objects, PARTS, lambda text: None, look_seconds=SOON):
             inside.append(number)
             most.append(len(inside))
             threading.Event().wait(SOON)
@@ -55,10 +56,41 @@ def test_of_many_that_come_at_once_one_writes_at_a_time(objects):
     assert objects.list() == []
 
 
+def test_writers_of_different_parts_go_side_by_side(objects):
+    told = []
+    with (
+        sole_writer_of(objects, ["shard-00", "shard-01"], told.append),
+        sole_writer_of(objects, ["shard-02"], told.append),
+        sole_writer_of(objects, ["shard-03"], told.append),
+    ):
+        assert len(objects.list("writers")) == 3
+    assert told == []
+    assert objects.list() == []
+
+
+def test_one_part_in_common_is_waited_for(objects):
+    order, waiting = [], threading.Event()
+
+    def second():
+        with sole_writer_of(
+            objects, ["shard-01", "shard-02"], lambda text: waiting.set(), look_seconds=SOON
+        ):
+            order.append("second")
+
+    with sole_writer_of(objects, ["shard-00", "shard-01"]):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waiting.wait(30)
+        order.append("first")
+    thread.join(30)
+    assert order == ["first", "second"]
+    assert objects.list() == []
+
+
 def test_the_claim_of_a_writer_that_was_killed_is_void_after_a_while(objects):
-    objects.write("writers/0-killed", b"1")
+    objects.write("writers/0-killed", b'["shard-01"]')
     with sole_writer_of(
-        objects, lambda text: None, look_seconds=0.2, void_after=timedelta(seconds=1)
+        objects, PARTS, lambda text: None, look_seconds=0.2, void_after=timedelta(seconds=1)
     ):
         assert [stored.key for stored in objects.list()] != ["writers/0-killed"]
         assert len(objects.list()) == 1
@@ -71,11 +103,11 @@ def test_a_claim_is_renewed_while_its_writer_lives(objects, monkeypatch):
 
     def second():
         with sole_writer_of(
-            objects, lambda text: None, look_seconds=0.1, void_after=timedelta(seconds=2)
+            objects, PARTS, lambda text: None, look_seconds=0.1, void_after=timedelta(seconds=2)
         ):
             entered.set()
 
-    with sole_writer_of(objects):
+    with sole_writer_of(objects, PARTS):
         thread = threading.Thread(target=second)
         thread.start()
         assert not entered.wait(5)
@@ -87,6 +119,6 @@ def test_a_store_that_does_not_list_what_was_written_is_refused(objects, proxy):
     proxy.not_yet_listed = "writers/"
     with (
         pytest.raises(StoreError, match="does not list what was just written"),
-        sole_writer_of(objects),
+        sole_writer_of(objects, PARTS),
     ):
         pass

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +18,12 @@ import pytest
 from virnuc_assets.errors import StoreError
 from virnuc_assets.runner import client
 from virnuc_assets.runner.events import BlockDone, Failed, ShardDone, Started, Warned, from_line
-from virnuc_assets.runner.job import Encoding, Job, RayCluster, write_job
+from virnuc_assets.runner.job import Encoding, Job, RayCluster, write_jobs
 from virnuc_assets.runner.output import through
 from virnuc_assets.store.cache import publish_file
 from virnuc_assets.store.digests import sha256_file
 from virnuc_assets.store.embeddings import shard_path
+from virnuc_assets.store.lock import sole_writer
 from virnuc_assets.store.objects import open_objects
 from virnuc_assets.store.published import Published
 from virnuc_assets.store.sequence_table import SequenceTable, write_sequence_table
@@ -142,7 +144,7 @@ def test_a_run_that_was_killed_goes_on_on_another_host_and_downloads_nothing(
 ):
     sequences = publish_file(Path(local.sequences), f"{url}/sequences", local.sequences_sha256)
     job = replace(local, sequences=sequences, output=f"{url}/embeddings")
-    write_job(tmp_path / "job.json", job)
+    write_jobs(tmp_path / "job.json", [job])
     runner = subprocess.Popen(
         [sys.executable, "-m", "virnuc_assets.runner", str(tmp_path / "job.json")],
         stdout=subprocess.PIPE,
@@ -216,6 +218,63 @@ def test_a_run_on_a_ray_cluster_whose_nodes_share_no_folder(local, url, proxy, t
     assert {len(list(cache.rglob("*.arrow"))) for cache in caches} in ({1}, {0, 1})
     assert not any(list(cache.rglob("*.h5")) for cache in caches)
     assert proxy.count("GET", ".h5") == BLOCKS
+
+
+@pytest.mark.platform
+def test_a_node_whose_disk_is_full_is_left_out(local, url, tmp_path):
+    pytest.importorskip("ray")
+    from virnuc_assets_tests.faults.jobs import small_disk
+    from virnuc_assets_tests.ray_cluster.conftest import SMALL, Nodes
+
+    run(local)
+    nodes = Nodes({"include_dashboard": False})
+    with small_disk(tmp_path / "small", megabytes=1) as disk:
+        if disk is None:
+            pytest.skip("needs a file system of its own")
+        try:
+            large = tmp_path / "large"
+            for cache in (disk, large):
+                nodes.cluster.add_node(num_cpus=1, **SMALL, env_vars={"VIRNUC_CACHE": str(cache)})
+            with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+                while filler.write(bytes(2**12)):
+                    pass
+            cluster = RayCluster(nodes.address, workers=2, exchange=url)
+            encoding = replace(local.encoding, ray=cluster)
+            here = replace(local, encoding=encoding, output=str(tmp_path / "here"))
+            events, told = client.stream(here), []
+            # The other node cannot begin until it is told what became of this one.
+            with sole_writer(large / local.sequences_sha256):
+                told.append(next(event for event in events if isinstance(event, Warned | Failed)))
+            events = [*told, *events]
+        finally:
+            nodes.stop()
+    assert of_kind(events, Failed) == []
+    (warned,) = of_kind(events, Warned)
+    assert "is left out: " in warned.message
+    assert f"{disk}" in warned.message and "is full" in warned.message
+    assert files(here.output) == files(local.output)
+
+
+@pytest.mark.platform
+def test_two_runs_of_different_shards_by_way_of_a_store_at_once(local, url, objects, tmp_path):
+    run(local)
+    sequences = publish_file(Path(local.sequences), f"{url}/sequences", local.sequences_sha256)
+    told = []
+    for shard in (0, 1):
+        job = replace(local, sequences=sequences, output=f"{url}/embeddings", shards=(shard,))
+        told.append(client.stream(job))
+    # Each has the one shard, and goes on only when it is asked for more.
+    began = [next(event for event in events if isinstance(event, Started)) for events in told]
+    assert [event.blocks_done for event in began] == [0, 0]
+    rest = [list(events) for events in told]
+    assert [of_kind(events, Failed) + of_kind(events, Warned) for events in rest] == [[], []]
+    assert objects.list("embeddings/writers") == []
+    for shard in (0, 1):
+        assert objects.size(f"embeddings/run-{shard:02d}-of-02.json") > 0
+    reader = Published(open_objects(f"{url}/embeddings"), tmp_path / "reader")
+    for shard in (0, 1):
+        fetched = reader.fetch_shard(shard, 2).path
+        assert fetched.read_bytes() == files(local.output)[fetched.name]
 
 
 def test_wrong_credentials_end_a_run_with_a_sentence(local, url, proxy, forbidden):
