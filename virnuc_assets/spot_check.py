@@ -7,8 +7,9 @@ sequence's row nor lost in rounding. The CPU, because the GPUs have the next run
 from __future__ import annotations
 
 import tempfile
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -18,11 +19,11 @@ import pyarrow as pa
 from virnuc_assets import pipeline
 from virnuc_assets.encoders.agreement import Agreement, agreement
 from virnuc_assets.encoders.catalog import EncoderName
-from virnuc_assets.errors import RunnerError, StoreError
+from virnuc_assets.errors import StoreError, VirnucError
 from virnuc_assets.runner import client
 from virnuc_assets.runner.devices import CPU
-from virnuc_assets.runner.events import Failed
-from virnuc_assets.runner.job import Job
+from virnuc_assets.runner.events import Failed, ShardDone
+from virnuc_assets.runner.job import Encoding, Job
 from virnuc_assets.sequences.manifest import IndexManifest, read_manifest
 from virnuc_assets.settings import Models
 from virnuc_assets.store.agreement import AgreementRecord, agreement_of, write_agreement
@@ -40,32 +41,116 @@ _LEAST_CENTRED_MEDIAN = 0.9
 _EXACT = "float32"
 
 
+@dataclass(frozen=True)
+class SpotChecks:
+    """What came of comparing samples.
+
+    `found`: by sample; None where the embeddings were computed in float32 on a CPU, which is exact,
+    or where there are none. `failures`: why others could not be compared, a sentence each.
+    """
+
+    found: dict[str, AgreementRecord | None]
+    failures: list[str]
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Some of a shard's embeddings, (n, dim), and the job that embeds their sequences again."""
+
+    file: EmbeddingFile
+    stored: np.ndarray
+    job: Job
+
+
 def spot_check(
-    layout: Layout, sample: str, encoder: EncoderName, shard: int, n_shards: int, models: Models
-) -> AgreementRecord | None:
-    """Compare random embeddings of a shard, the same ones whenever it is asked for.
+    layout: Layout, shards: Mapping[str, int], encoder: EncoderName, n_shards: int, models: Models
+) -> SpotChecks:
+    """Compare random embeddings of a shard of each sample, the same ones whenever it is asked for.
 
     What was found is left beside the shard: predictions refuse one that does not agree. A shard
-    that was compared before is not compared again.
+    that was compared before is not compared again. Of the others one runner embeds the sequences
+    again, and loads the encoder once. A sample that cannot be compared (index or shard missing,
+    damaged or of other weights than `models`, a runner's failure) does not keep the others from it.
 
-    Returns:
-        What was found. None where the embeddings were computed in float32 on a CPU, which is
-        exact, or where there are none.
-
-    Raises:
-        RunnerError: the sequences could not be embedded again.
-        StoreError: index or shard are missing, damaged, or of other weights than `models`.
+    Args:
+        shards: by sample, the shard to compare.
     """
-    manifest = read_manifest(layout.index(sample))
-    file = read_attributes(shard_path(layout.embeddings(sample, encoder), shard, n_shards))
+    found: dict[str, AgreementRecord | None] = {}
+    failures: list[str] = []
+    comparisons: dict[str, _Comparison] = {}
+    encoding = replace(
+        models.encoding(encoder),
+        dtype=_EXACT,
+        attention="auto",
+        token_budget=None,
+        devices=(CPU,),
+        ray=None,
+    )
+    with tempfile.TemporaryDirectory(prefix="virnuc-spot-check-") as folder:
+        for sample, shard in shards.items():
+            path = shard_path(layout.embeddings(sample, encoder), shard, n_shards)
+            with _noted(failures):
+                prepared = _prepared(path, layout.index(sample), encoding, Path(folder) / sample)
+                if isinstance(prepared, _Comparison):
+                    comparisons[sample] = prepared
+                else:
+                    found[sample] = prepared
+        names, jobs = list(comparisons), [comparison.job for comparison in comparisons.values()]
+        with _noted(failures), closing(client.stream_all(jobs)) as events:
+            for number, event in events:
+                sample = names[number]
+                if isinstance(event, Failed):
+                    failures.append(f"{sample}: {event.message}")
+                elif isinstance(event, ShardDone):
+                    with _noted(failures):
+                        found[sample] = _compared(comparisons[sample])
+    return SpotChecks(found, failures)
+
+
+@contextmanager
+def _noted(failures: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except VirnucError as error:
+        failures.append(str(error))
+
+
+def _prepared(
+    shard: Path, index: Path, encoding: Encoding, folder: Path
+) -> _Comparison | AgreementRecord | None:
+    """What is to be compared, what was found before, or None where there is nothing to compare."""
+    manifest = read_manifest(index)
+    file = read_attributes(shard)
     rows = _some_rows(file, manifest)
     if not len(rows) or (file.identity.dtype == _EXACT and file.origin.device == "CPU"):
         return None
     if (known := agreement_of(file)) is not None:
         return known
-    table = layout.index(sample) / pipeline.sequence_table(manifest, encoder).file
-    again = _in_float32(SequenceTable(table).take(rows), file, models)
-    record = _record(file, agreement(_stored(file, rows), again))
+    table = SequenceTable(index / pipeline.sequence_table(manifest, encoding.encoder).file)
+    few = folder / "sequences.arrow"
+    write_sequence_table(few, [pa.array(table.take(rows), pa.large_string())])
+    job = Job(
+        encoding=encoding,
+        sequences=str(few),
+        sequences_sha256=sha256_file(few),
+        index_digest="spot check",
+        output=str(folder / "embeddings"),
+        n_shards=1,
+        shards=(0,),
+    )
+    return _Comparison(file, _stored(file, rows), job)
+
+
+def _compared(comparison: _Comparison) -> AgreementRecord:
+    """What is found when the sequences are embedded again; it is left beside the shard."""
+    file, job, n_rows = comparison.file, comparison.job, len(comparison.stored)
+    again = ShardedEmbeddings(Path(job.output), job.n_shards, n_rows, job.index_digest)
+    if again.identity.encoder_digest != file.identity.encoder_digest:
+        raise StoreError(
+            f"{file.path}: was made with {file.origin.model}, and the settings say "
+            f"{again.origin.model}; embed it again, or set the weights it is of"
+        )
+    record = _record(file, agreement(comparison.stored, again.take(np.arange(n_rows))))
     write_agreement(file.path, record)
     return record
 
@@ -99,37 +184,3 @@ def _stored(file: EmbeddingFile, rows: np.ndarray) -> np.ndarray:
     places = (rows - file.identity.shard) // file.identity.n_shards - file.identity.start
     with h5py.File(file.path, "r") as handle:
         return handle["embeddings"][places]
-
-
-def _in_float32(sequences: list[str], file: EmbeddingFile, models: Models) -> np.ndarray:
-    encoding = replace(
-        models.encoding(file.identity.encoder),  # type: ignore[arg-type]
-        dtype=_EXACT,
-        attention="auto",
-        token_budget=None,
-        devices=(CPU,),
-        ray=None,
-    )
-    with tempfile.TemporaryDirectory(prefix="virnuc-spot-check-") as folder:
-        table = Path(folder) / "sequences.arrow"
-        write_sequence_table(table, [pa.array(sequences, pa.large_string())])
-        job = Job(
-            encoding=encoding,
-            sequences=str(table),
-            sequences_sha256=sha256_file(table),
-            index_digest="spot check",
-            output=str(Path(folder) / "embeddings"),
-            n_shards=1,
-            shards=(0,),
-        )
-        with closing(client.stream(job)) as events:
-            for event in events:
-                if isinstance(event, Failed):
-                    raise RunnerError(event.message)
-        again = ShardedEmbeddings(Path(job.output), 1, len(sequences), job.index_digest)
-        if again.identity.encoder_digest != file.identity.encoder_digest:
-            raise StoreError(
-                f"{file.path}: was made with {file.origin.model}, and the settings say "
-                f"{again.origin.model}; embed it again, or set the weights it is of"
-            )
-        return again.take(np.arange(len(sequences)))

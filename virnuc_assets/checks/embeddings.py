@@ -13,7 +13,7 @@ from virnuc_assets.assets.dnabert_s_embeddings import dnabert_s_embeddings
 from virnuc_assets.assets.esm2_embeddings import esm2_embeddings
 from virnuc_assets.assets.failures import explained
 from virnuc_assets.encoders.catalog import EncoderName
-from virnuc_assets.errors import StoreError, VirnucError
+from virnuc_assets.errors import StoreError
 from virnuc_assets.partitions import N_SHARDS, shards_by_sample
 from virnuc_assets.resources import Models, Store
 from virnuc_assets.sequences.manifest import read_manifest
@@ -65,25 +65,18 @@ def _agree_with_float32(
         """
         from virnuc_assets.spot_check import spot_check
 
-        found: dict[str, AgreementRecord | None] = {}
-        # Of these nothing is known to be wrong: that holds up no one.
-        not_compared: list[str] = []
-        for sample, keys in shards_by_sample(list(context.partition_keys)).items():
-            # One a run: another shard's run compares another.
-            shard = min(keys)
-            try:
-                found[sample] = spot_check(
-                    store.layout, sample, encoder, shard, N_SHARDS, models.as_settings()
-                )
-            except VirnucError as error:
-                not_compared.append(str(error))
-        compared = [record for record in found.values() if record is not None]
+        # One a run: another shard's run compares another.
+        by_sample = shards_by_sample(list(context.partition_keys))
+        shards = {sample: min(keys) for sample, keys in by_sample.items()}
+        checks = spot_check(store.layout, shards, encoder, N_SHARDS, models.as_settings())
+        compared = [record for record in checks.found.values() if record is not None]
         agree = all(record.passed for record in compared)
-        said = [f"{name}: {_said(record)}" for name, record in found.items()]
+        said = [f"{name}: {_said(record)}" for name, record in checks.found.items()]
         return dg.AssetCheckResult(
-            passed=agree and not not_compared,
+            # Of what could not be compared nothing is known to be wrong: that holds up no one.
+            passed=agree and not checks.failures,
             severity=dg.AssetCheckSeverity.WARN if agree else dg.AssetCheckSeverity.ERROR,
-            description="; ".join([*not_compared, *said]),
+            description="; ".join([*checks.failures, *said]),
             metadata=_metadata(compared),
         )
 

@@ -1,9 +1,10 @@
 """Who makes which shards of a folder: runs of different shards go on side by side.
 
-They hold the kernel's locks on bytes of `.lock`, an empty file in the folder that stays there: one
-byte a shard, and one for what concerns the whole folder, which is held for as long as that takes. A
-lock goes with the process, however that ends. Locks on a file reach other hosts where the file
-system passes them on, as NFS does; those on a folder itself (see `lock`) do not.
+They hold the kernel's locks on empty files in `.locks` beside the shards: one a shard, and one for
+what concerns the whole folder, which is held for as long as that takes. A lock goes with the
+process, however that ends; the files stay, for who holds a lock on a file that was removed holds
+nothing. Locks on files reach other hosts where the file system passes them on, as NFS does; those
+on a folder itself (see `lock`) do not.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ import errno
 import fcntl
 import logging
 import os
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +23,8 @@ from virnuc_assets.store.atomic import leftovers_of
 from virnuc_assets.store.embeddings import EmbeddingFile, shard_path
 from virnuc_assets.store.view import VIEW_FILE, remove_view, renew_view
 
-LOCK_FILE = ".lock"
-_WHOLE, _SHARDS = 0, 1
-"""The byte of the whole folder, and the first that may be a shard's."""
-_MOST_SHARDS = 2**20
-_TO_THE_END = 0
-_FLOCK = "hhqqi"
-"""The kernel's `struct flock`: kind, whence, start, length, process."""
+LOCKS = ".locks"
+_WHOLE = "whole"
 _log = logging.getLogger(__name__)
 
 
@@ -39,7 +34,8 @@ class OwnShards:
 
     folder: Path
     n_shards: int
-    _locks: _Locks
+    _own: frozenset[Path]
+    _held: ExitStack
 
     def hide_view(self) -> None:
         """Remove the view of all shards: while some are replaced it would show old and new ones."""
@@ -56,11 +52,11 @@ class OwnShards:
             StoreError: it cannot be written.
         """
         with whole_folder(self.folder):
-            if not self._locks.others_hold(_SHARDS, _TO_THE_END):
+            if not any(_is_held(path) for path in _shard_locks(self.folder) - self._own):
                 for left in leftovers_of(self.folder / VIEW_FILE):
                     left.unlink(missing_ok=True)
                 renew_view(self.folder, self.n_shards, known)
-            self._locks.drop(_SHARDS, _TO_THE_END)
+            self._held.close()
 
 
 @contextmanager
@@ -79,20 +75,17 @@ def own_shards(
         StoreError: the folder cannot be made or written, or its file system has no locks.
         DiskFullError: its disk has no room for an empty file.
     """
+    paths = {shard: _lock_of(folder, shard, n_shards) for shard in shards}
     while True:
-        with closing(_open(folder)) as locks:
+        with ExitStack() as held:
             with whole_folder(folder):
-                if not locks.are_those_of(folder):
-                    continue  # the folder was removed meanwhile
-                busy = next((s for s in shards if not locks.take(_byte(s, n_shards), 1)), None)
-                if busy is not None:
-                    locks.drop(_SHARDS, _TO_THE_END)
+                busy = next((s for s in shards if not held.enter_context(_taken(paths[s]))), None)
             if busy is None:
-                yield OwnShards(folder, n_shards, locks)
+                yield OwnShards(folder, n_shards, frozenset(paths.values()), held)
                 return
-            path = shard_path(folder, busy, n_shards)
-            tell(f"{path}: another run is making this shard; waiting for it")
-            locks.wait_for(_byte(busy, n_shards), 1)
+        path = shard_path(folder, busy, n_shards)
+        tell(f"{path}: another run is making this shard; waiting for it")
+        _wait_for(paths[busy])
 
 
 @contextmanager
@@ -104,13 +97,14 @@ def whole_folder(folder: Path) -> Iterator[None]:
     Raises:
         StoreError, DiskFullError: as `own_shards`.
     """
+    path = folder / LOCKS / _WHOLE
     while True:
-        with closing(_open(folder)) as locks:
-            locks.take_in_turn(_WHOLE, 1)
-            if not locks.are_those_of(folder):
-                continue  # the folder was removed meanwhile
-            yield
-            return
+        with closing(_Lock(path)) as lock:
+            lock.take(fcntl.LOCK_EX)
+            if lock.is_still_there():
+                yield
+                return
+        # The folder was removed meanwhile.
 
 
 @contextmanager
@@ -120,87 +114,78 @@ def folder_if_free(folder: Path) -> Iterator[bool]:
     Raises:
         StoreError, DiskFullError: as `own_shards`.
     """
-    with closing(_open(folder)) as locks:
-        yield locks.take(_WHOLE, _TO_THE_END)
+    with _taken(folder / LOCKS / _WHOLE) as mine:
+        yield mine and not any(map(_is_held, _shard_locks(folder)))
 
 
 def is_being_made(folder: Path, shard: int, n_shards: int) -> bool:
     """Whether someone makes this shard of `folder`, the caller included."""
-    with closing(_open(folder)) as locks:
-        return locks.others_hold(_byte(shard, n_shards), 1)
+    return _is_held(_lock_of(folder, shard, n_shards))
 
 
-def _byte(shard: int, n_shards: int) -> int:
-    return n_shards * _MOST_SHARDS + shard
+def _lock_of(folder: Path, shard: int, n_shards: int) -> Path:
+    return folder / LOCKS / shard_path(folder, shard, n_shards).stem
 
 
-@dataclass(frozen=True)
-class _Locks:
-    """Locks on bytes of a folder's lock file, held by this opening of it."""
+def _shard_locks(folder: Path) -> set[Path]:
+    return {path for path in (folder / LOCKS).iterdir() if path.name != _WHOLE}
 
-    path: Path
-    descriptor: int
 
-    def take(self, start: int, length: int) -> bool:
-        """Take what nobody else holds; whether that is so."""
+@contextmanager
+def _taken(path: Path) -> Iterator[bool]:
+    """Hold a lock, unless someone else does; whether that is so."""
+    with closing(_Lock(path)) as lock:
+        yield lock.take(fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_held(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with closing(_Lock(path)) as lock:
+        return not lock.take(fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def _wait_for(path: Path) -> None:
+    with closing(_Lock(path)) as lock:
+        lock.take(fcntl.LOCK_SH)
+
+
+class _Lock:
+    """A lock on an empty file, made if need be; held by this opening of it until it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        folder = path.parent.parent
         try:
-            self._ask(fcntl.F_OFD_SETLK, fcntl.F_WRLCK, start, length)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFullError(folder) from error
+            raise StoreError(
+                f"{folder}: cannot be written ({error.strerror}); choose another output folder or "
+                "change its permissions"
+            ) from error
+
+    def take(self, how: int) -> bool:
+        """Take it, `how` as `flock` has it; whether nobody else holds it."""
+        try:
+            fcntl.flock(self._descriptor, how)
         except BlockingIOError:
             return False
-        return True
-
-    def take_in_turn(self, start: int, length: int) -> None:
-        """Take it when nobody else holds it any longer."""
-        self._ask(fcntl.F_OFD_SETLKW, fcntl.F_WRLCK, start, length)
-
-    def wait_for(self, start: int, length: int) -> None:
-        """Wait until nobody holds it."""
-        self._ask(fcntl.F_OFD_SETLKW, fcntl.F_RDLCK, start, length)
-        self.drop(start, length)
-
-    def drop(self, start: int, length: int) -> None:
-        """Let others have it."""
-        self._ask(fcntl.F_OFD_SETLK, fcntl.F_UNLCK, start, length)
-
-    def others_hold(self, start: int, length: int) -> bool:
-        """Whether someone else holds a part of it."""
-        return self._ask(fcntl.F_OFD_GETLK, fcntl.F_WRLCK, start, length) != fcntl.F_UNLCK
-
-    def are_those_of(self, folder: Path) -> bool:
-        """Whether this is still the folder's lock file."""
-        try:
-            return os.path.samestat((folder / LOCK_FILE).stat(), os.fstat(self.descriptor))
-        except FileNotFoundError:
-            return False
-
-    def close(self) -> None:
-        """Let others have all of it."""
-        os.close(self.descriptor)
-
-    def _ask(self, command: int, kind: int, start: int, length: int) -> int:
-        asked = struct.pack(_FLOCK, kind, os.SEEK_SET, start, length, 0)
-        try:
-            answer = fcntl.fcntl(self.descriptor, command, asked)
-        except BlockingIOError:
-            raise
         except OSError as error:
             raise StoreError(
                 f"{self.path}: cannot be locked ({error.strerror}); mount its file system with "
                 "locks, or choose another output folder"
             ) from error
-        found: int = struct.unpack_from(_FLOCK, answer)[0]
-        return found
+        return True
 
+    def is_still_there(self) -> bool:
+        """Whether its file was not removed since it was opened."""
+        with suppress(FileNotFoundError):
+            return os.path.samestat(self.path.stat(), os.fstat(self._descriptor))
+        return False
 
-def _open(folder: Path) -> _Locks:
-    path = folder / LOCK_FILE
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return _Locks(path, os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(folder) from error
-        raise StoreError(
-            f"{folder}: cannot be written ({error.strerror}); choose another output folder or "
-            "change its permissions"
-        ) from error
+    def close(self) -> None:
+        """Let others have it."""
+        os.close(self._descriptor)

@@ -52,7 +52,7 @@ from virnuc_assets.store.embeddings import (
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.lock import sole_writer
 from virnuc_assets.store.samples import register
-from virnuc_assets.store.shard_locks import LOCK_FILE, own_shards
+from virnuc_assets.store.shard_locks import own_shards
 from virnuc_assets.store.sharded import ShardedEmbeddings
 from virnuc_assets.store.view import renew_view
 from virnuc_assets_tests import untrained
@@ -195,7 +195,8 @@ def whole(tmp_path_factory) -> Path:
             sample.write_shard(encoder, shard)
         renew_view(sample.folder(encoder), N_SHARDS, {})
         (sample.folder(encoder) / "run.json").write_text("{}")
-        (sample.folder(encoder) / LOCK_FILE).touch()
+        with own_shards(sample.folder(encoder), N_SHARDS, range(N_SHARDS)):
+            pass  # its locks stay there
     sample.predict()
     return root
 

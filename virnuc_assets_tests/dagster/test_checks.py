@@ -6,6 +6,7 @@ One sample is made once; each test damages its files where the asset itself woul
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import dagster as dg
 import h5py
@@ -13,16 +14,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from virnuc_assets import pipeline, spot_check
+from virnuc_assets import pipeline
+from virnuc_assets.assets import embedding
 from virnuc_assets.classifier.cohort import COMPARED, key_figures
 from virnuc_assets.classifier.cohort_page import TABLE
 from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
-from virnuc_assets.errors import RunnerError
+from virnuc_assets.errors import StoreError
 from virnuc_assets.partitions import N_SHARDS
 from virnuc_assets.runner import client
-from virnuc_assets.runner.events import ShardDone
+from virnuc_assets.runner.events import Failed, ShardDone
 from virnuc_assets.sequences.manifest import read_manifest
 from virnuc_assets.settings import ENCODERS
+from virnuc_assets.store.agreement import agreement_of
 from virnuc_assets.store.embeddings import (
     Counts,
     Identity,
@@ -33,7 +36,13 @@ from virnuc_assets.store.embeddings import (
 )
 from virnuc_assets.store.sequence_table import SequenceTable
 from virnuc_assets.store.view import renew_view
-from virnuc_assets_tests.dagster.deployment import Deployment, failure_sentence, metadata
+from virnuc_assets_tests.dagster.deployment import (
+    RANGE_END,
+    RANGE_START,
+    Deployment,
+    failure_sentence,
+    metadata,
+)
 
 # Of `closed` every frame has a stop codon.
 FASTA = """\
@@ -46,6 +55,10 @@ ATGCGTGGTGCTGCTGGTCGTGCTAAAGCTGGTCGTCGTGCTGCTGGTAAAGCTGGTGGTCGTGGG
 >closed
 TAACTAACTAACTAACTAACTTAGTTAGTTAGTTAGTTAG
 """
+OTHERS = {
+    name: FASTA.replace("GCT", codon)
+    for name, codon in {"t": "GAA", "u": "CCG", "v": "TTC"}.items()
+}
 PREDICTION_CHECKS = {
     "every_record_is_accounted_for",
     "counts_reconcile",
@@ -60,11 +73,8 @@ class Made:
 
     def __init__(self, root, instance):
         self.deployment = Deployment(root, instance)
-        self.deployment.add("s", FASTA)
-        pipeline.index_sample(self.layout, "s", 500)
         self.encoders = {encoder: self.load(encoder) for encoder in ENCODERS}
-        for encoder in ENCODERS:
-            self.embed(encoder)
+        self.add("s", FASTA)
         self.summary = pipeline.predict_sample(self.layout, "s", N_SHARDS, self.deployment.models)
         self.whole = root / "whole"
         shutil.copytree(self.layout.root, self.whole)
@@ -77,31 +87,37 @@ class Made:
     def results(self):
         return self.layout.predictions("s")
 
-    def shard(self, number, encoder="esm2"):
-        return shard_path(self.layout.embeddings("s", encoder), number, N_SHARDS)
+    def add(self, sample, fasta):
+        self.deployment.add(sample, fasta)
+        pipeline.index_sample(self.layout, sample, 500)
+        for encoder in ENCODERS:
+            self.embed(encoder, sample)
+
+    def shard(self, number, encoder="esm2", sample="s"):
+        return shard_path(self.layout.embeddings(sample, encoder), number, N_SHARDS)
 
     def load(self, encoder):
         weights = self.deployment.models.encoding(encoder).weights
         return load_encoder(EncoderSettings(encoder, weights, dtype="bfloat16"))
 
-    def embed(self, encoder):
-        manifest = read_manifest(self.layout.index("s"))
-        table = SequenceTable(
-            self.layout.index("s") / pipeline.sequence_table(manifest, encoder).file
-        )
-        about, rows = self.encoders[encoder].description, np.arange(len(table))
-        values = self.encoders[encoder].embed(table.take(rows)).values
-        origin = Origin(about.label, about.weights_digest, "CPU", "sdpa", "plain", 4096, "truncate")
+    def embed(self, encoder, sample):
+        index = self.layout.index(sample)
+        manifest = read_manifest(index)
+        table = SequenceTable(index / pipeline.sequence_table(manifest, encoder).file)
+        values = self.encoders[encoder].embed(table.take(np.arange(len(table)))).values
         for number in range(N_SHARDS):
-            mine = values[number::N_SHARDS]
-            identity = Identity(
-                *(encoder, manifest.index_digest, about.encoder_digest, about.dtype),
-                *(N_SHARDS, number, 0, len(mine)),
-            )
-            write_embeddings(
-                self.shard(number, encoder), identity, origin, Counts(), about.dim, [mine]
-            )
-        renew_view(self.layout.embeddings("s", encoder), N_SHARDS, {})
+            path = self.shard(number, encoder, sample)
+            self.write(path, encoder, values[number::N_SHARDS], manifest.index_digest, number)
+        renew_view(self.layout.embeddings(sample, encoder), N_SHARDS, {})
+
+    def write(self, path, encoder, values, index_digest, shard=0, n_shards=N_SHARDS):
+        about = self.encoders[encoder].description
+        origin = Origin(about.label, about.weights_digest, "CPU", "sdpa", "plain", 4096, "truncate")
+        identity = Identity(
+            *(encoder, index_digest, about.encoder_digest, about.dtype),
+            *(n_shards, shard, 0, len(values)),
+        )
+        write_embeddings(path, identity, origin, Counts(), about.dim, [values])
 
     def restore(self):
         shutil.rmtree(self.layout.root)
@@ -137,27 +153,57 @@ def predict(made, monkeypatch):
 
 @pytest.fixture
 def embed(made, monkeypatch):
-    """Run ESM-2's asset with the shards that are there."""
+    """Run ESM-2's asset, of samples from the first to the last, with the shards that are there."""
 
-    def there(jobs):
-        for number in jobs[0].shards:
-            yield 0, ShardDone(number, str(made.shard(number)), reused=True, metadata={})
+    def there(context, jobs):
+        for number, job in enumerate(jobs):
+            for shard in job.shards:
+                path = str(shard_path(Path(job.output), shard, job.n_shards))
+                yield number, ShardDone(shard, path, reused=True, metadata={})
 
-    def run():
-        monkeypatch.setattr(client, "stream_all", there)
-        return made.deployment.embed("s", assets=["esm2_embeddings"])
+    def run(first="s", last="s"):
+        monkeypatch.setattr(embedding, "launched", there)
+        return made.deployment.execute(
+            "embed_samples",
+            tags={RANGE_START: f"{first}|0", RANGE_END: f"{last}|{N_SHARDS - 1}"},
+            asset_selection=[dg.AssetKey("esm2_embeddings")],
+        )
 
     return run
 
 
 @pytest.fixture
-def embedded_here(made, monkeypatch):
-    """What is compared with is embedded in this process, which spares starting another."""
-    monkeypatch.setattr(
-        spot_check,
-        "_in_float32",
-        lambda sequences, file, models: made.encoders["esm2"].embed(sequences).values,
-    )
+def here(made):
+    """In place of `client.stream_all`: embeds in this process, which spares starting another."""
+
+    def stream_all(jobs):
+        for number, job in enumerate(jobs):
+            table = SequenceTable(Path(job.sequences))
+            values = made.encoders["esm2"].embed(table.take(np.arange(len(table)))).values
+            path = shard_path(Path(job.output), 0, job.n_shards)
+            made.write(path, "esm2", values, job.index_digest, 0, job.n_shards)
+            yield number, ShardDone(0, str(path), reused=False, metadata={})
+
+    return stream_all
+
+
+@pytest.fixture
+def embedded_here(here, monkeypatch):
+    monkeypatch.setattr(client, "stream_all", here)
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """For each call of the runner what its workers logged, which is gone afterwards."""
+    written, real = [], client.stream_all
+
+    def stream_all(jobs):
+        yield from real(jobs)
+        logs = [path for job in jobs for path in Path(job.output).rglob("worker-*.log")]
+        written.append([path.read_text() for path in logs])
+
+    monkeypatch.setattr(client, "stream_all", stream_all)
+    return written
 
 
 def failed(run):
@@ -279,32 +325,97 @@ def values_of(path):
         return file["embeddings"][:]
 
 
-def test_embeddings_in_half_precision_agree_with_float32(embed):
-    run = embed()
+def swapped(values):
+    """Each embedding is another sequence's."""
+    return np.roll(values, 1, axis=0)
+
+
+def write_again(path, values, **identity):
+    """Put other embeddings into a shard's file, or let it say that they are of something else."""
+    file = read_attributes(path)
+    says = replace(file.identity, **identity)
+    write_embeddings(path, says, file.origin, file.counts, file.dim, [values])
+
+
+def test_a_run_of_several_samples_loads_float32_once_and_compares_what_it_can(made, embed, loads):
+    for name, fasta in OTHERS.items():
+        made.add(name, fasta)
+    shard = {name: made.shard(0, sample=name) for name in ("s", *OTHERS)}
+    shard["t"].unlink()
+    write_again(shard["u"], swapped(values_of(shard["u"])))
+    write_again(shard["v"], values_of(shard["v"]), encoder_digest="of other weights")
+    run = embed("s", "v")
+    assert not run.success
+
+    # One call of the runner and, by its workers' own account, one load.
+    (logs,) = loads
+    assert "".join(logs).count("loaded EncoderDescription") == 1
+    found = {name: agreement_of(read_attributes(shard[name])) for name in "suv"}
+    assert found["v"] is None
+    assert found["s"].passed
+    assert found["s"].compared > 1
+    assert 0.999 <= found["s"].minimum < 1
+    assert not found["u"].passed
+    said = evaluation(run, "agree_with_float32")
+    assert (said.passed, said.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert said.description.startswith(f"{shard['t']}: ")
+    assert f"; {shard['v']}: was made with " in said.description
+    for name in "su":
+        about = f"; {name}: {found[name].compared} cosines to float32, the least "
+        assert f"{about}{found[name].minimum:.6f}" in said.description
+    assert said.metadata["compared"].value == found["s"].compared + found["u"].compared
+    assert said.metadata["float32_cosine_min"].value == found["u"].minimum
+
+
+def test_a_sample_whose_run_fails_does_not_spoil_the_others(made, embed, here, monkeypatch):
+    def stream_all(jobs):
+        for number, event in here(jobs):
+            yield number, Failed("no") if number == 1 else event
+
+    for name, fasta in OTHERS.items():
+        made.add(name, fasta)
+    monkeypatch.setattr(client, "stream_all", stream_all)
+    run = embed("s", "v")
     assert run.success
-    found = evaluation(run, "agree_with_float32")
-    assert found.passed
-    assert found.metadata["compared"].value > 1
-    assert 0.999 <= found.metadata["float32_cosine_min"].value < 1
+    said = evaluation(run, "agree_with_float32")
+    assert (said.passed, said.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert said.description.startswith("t: no; s: ")
+    found = {n: agreement_of(read_attributes(made.shard(0, sample=n))) for n in ("s", *OTHERS)}
+    assert found.pop("t") is None
+    assert all(record.passed for record in found.values())
+
+
+def test_what_was_compared_before_is_not_embedded_again(made, embed, here, monkeypatch):
+    def stream_all(jobs):
+        asked.append(len(jobs))
+        return here(jobs)
+
+    asked = []
+    made.add("t", OTHERS["t"])
+    monkeypatch.setattr(client, "stream_all", stream_all)
+    first, second = embed("s"), embed("s", "t")
+    assert asked == [1, 1]
+    said = [evaluation(run, "agree_with_float32") for run in (first, second)]
+    assert all(check.passed for check in said)
+    assert said[1].description.startswith(f"{said[0].description}; t: ")
 
 
 def test_a_row_of_another_sequence_is_found(made, embed, embedded_here):
-    file = read_attributes(made.shard(0))
-    right = values_of(file.path)
-    swapped = np.roll(right, 1, axis=0)
-    write_embeddings(file.path, file.identity, file.origin, file.counts, file.dim, [swapped])
+    path = made.shard(0)
+    right = values_of(path)
+    write_again(path, swapped(right))
     run = embed()
     assert failed(run) == {"agree_with_float32"}
     assert not run.success
     assert "wanted 0.999 at least" in evaluation(run, "agree_with_float32").description
 
     # Another run, which Dagster starts though that one failed, does not use it.
-    renew_view(file.path.parent, N_SHARDS, {})
+    renew_view(path.parent, N_SHARDS, {})
     run = made.deployment.predict("s")
     sentence = failure_sentence(run)
-    assert sentence.startswith(f"{file.path}: does not agree with float32 (a cosine of ")
-    write_embeddings(file.path, file.identity, file.origin, file.counts, file.dim, [right])
-    renew_view(file.path.parent, N_SHARDS, {})
+    assert sentence.startswith(f"{path}: does not agree with float32 (a cosine of ")
+    write_again(path, right)
+    renew_view(path.parent, N_SHARDS, {})
     assert made.deployment.predict("s").success
 
 
@@ -317,24 +428,26 @@ def test_a_shard_that_is_not_whole_is_found(made, embed, embedded_here):
 
 
 def test_what_cannot_be_compared_is_a_warning(embed, monkeypatch):
-    def fail(*given):
-        raise RunnerError("no")
+    def stream_all(jobs):
+        raise StoreError("no room for the jobs")
+        yield
 
-    monkeypatch.setattr(spot_check, "_in_float32", fail)
+    monkeypatch.setattr(client, "stream_all", stream_all)
     run = embed()
     assert run.success
     found = evaluation(run, "agree_with_float32")
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert found.description == "no"
+    assert found.description == "no room for the jobs"
 
 
 def test_embeddings_in_float32_on_a_cpu_are_exact_and_nothing_is_computed(made, embed, monkeypatch):
+    def stream_all(jobs):
+        assert not jobs
+        yield from ()
+
     for number in range(N_SHARDS):
-        file = read_attributes(made.shard(number))
-        identity = replace(file.identity, dtype="float32")
-        values = [values_of(file.path)]
-        write_embeddings(file.path, identity, file.origin, file.counts, file.dim, values)
-    monkeypatch.delattr(spot_check, "_in_float32")
+        write_again(made.shard(number), values_of(made.shard(number)), dtype="float32")
+    monkeypatch.setattr(client, "stream_all", stream_all)
     run = embed()
     assert run.success
     found = evaluation(run, "agree_with_float32")

@@ -31,7 +31,7 @@ from virnuc_assets.runner.messages import (
     Taken,
 )
 from virnuc_assets.store.embeddings import Counts, Origin, write_embeddings
-from virnuc_assets.store.shard_locks import LOCK_FILE
+from virnuc_assets.store.shard_locks import LOCKS
 from virnuc_assets.store.sharded import ShardedEmbeddings
 from virnuc_assets.store.view import VIEW_FILE, read_view, verify_view
 
@@ -150,7 +150,7 @@ class Ran:
         assert stored.set_aside.tolist() == sorted(rows)
         files = {path.name for path in Path(self.job.output).iterdir()}
         made = {"shard-00-of-02.h5", "shard-01-of-02.h5", "view.h5", "run.json"}
-        assert files == {*made, LOCK_FILE}
+        assert files == {*made, LOCKS}
 
 
 @pytest.fixture

@@ -37,7 +37,8 @@ def shard_bytes(job):
 
 def leftovers(job):
     shards = {shard_path(Path(job.output), shard, job.n_shards) for shard in job.shards}
-    beside = {Path(job.output) / name for name in ("view.h5", "run.json", "logs", ".lock")}
+    beside = {Path(job.output) / name for name in ("view.h5", "run.json", "logs", ".locks")}
+    beside |= set((Path(job.output) / ".locks").iterdir())
     beside |= {
         Path(job.output) / "logs" / f"worker-{device}.log" for device in job.encoding.devices
     }

@@ -13,7 +13,7 @@ from virnuc_assets.errors import StoreError
 from virnuc_assets.store.embeddings import Counts, Identity, Origin, shard_rows, write_embeddings
 from virnuc_assets.store.embeddings import shard_path as path_of
 from virnuc_assets.store.shard_locks import (
-    LOCK_FILE,
+    LOCKS,
     folder_if_free,
     is_being_made,
     own_shards,
@@ -49,7 +49,7 @@ def test_different_shards_are_made_at_a_time(tmp_path):
         assert not is_free(folder)
     assert told == []
     assert is_free(folder)
-    assert [path.name for path in folder.iterdir()] == [LOCK_FILE]
+    assert [path.name for path in folder.iterdir()] == [LOCKS]
 
 
 def test_who_waits_for_a_shard_is_told_and_keeps_nobody_waiting_for_the_rest(tmp_path):
