@@ -2,7 +2,11 @@
 
 import dagster as dg
 import pytest
+from dagster._core.execution.backfill import BulkActionStatus
 
+from virnuc_assets.assets.few_samples import MOST_ON_THEIR_WAY
+from virnuc_assets.automation import EMBEDDINGS
+from virnuc_assets.backfill import launch
 from virnuc_assets.partitions import N_SHARDS, sample_of
 from virnuc_assets_tests.dagster.deployment import Deployment
 from virnuc_assets_tests.dagster.stand_ins import definitions
@@ -95,3 +99,28 @@ def test_many_samples_are_embedded_a_few_at_a_time(deployment, requested):
         assert len(asked["esm2_embeddings"]) == len(turns[-1]) * N_SHARDS
     assert [len(turn) for turn in turns] == [N_SHARDS, N_SHARDS, 1]
     assert set().union(*turns) == set(names)
+
+
+def test_no_more_are_asked_for_while_enough_wait_for_the_gpus(deployment, requested):
+    names = [f"s{number:02d}" for number in range(MOST_ON_THEIR_WAY + 2)]
+    requested()
+    for name in names:
+        deployment.add(name)
+    requested()
+    for name in names:
+        deployment.index(name)
+    first, last = names[:-3], names[-3:]
+    embeddings = {
+        dg.AssetKey(asset): [f"{name}|{shard}" for name in first for shard in range(N_SHARDS)]
+        for asset in EMBEDDINGS
+    }
+    launch(deployment.defs.resolve_asset_graph(), deployment.instance, embeddings, priority=0)
+    # There is room for one more.
+    asked = requested()
+    assert asked["esm2_embeddings"] == {f"{last[0]}|{shard}" for shard in range(N_SHARDS)}
+    assert asked["dnabert_s_embeddings"] == asked["esm2_embeddings"]
+    for backfill in deployment.instance.get_backfills():
+        deployment.instance.update_backfill(
+            backfill.with_status(BulkActionStatus.COMPLETED_SUCCESS)
+        )
+    assert {sample_of(key) for key in requested()["esm2_embeddings"]} == set(names[:N_SHARDS])
