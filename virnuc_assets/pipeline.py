@@ -16,6 +16,7 @@ from virnuc_assets.encoders import catalog
 from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import StoreError, WeightsError
 from virnuc_assets.runner.job import Encoding, Job
+from virnuc_assets.sequences.folder import kept_as_it_is
 from virnuc_assets.sequences.manifest import (
     NUCLEOTIDES_FILE,
     PROTEINS_FILE,
@@ -172,7 +173,7 @@ def predict_sample(layout: Layout, name: str, n_shards: int, models: Models) -> 
     head = load_head(head_folder(layout, models.head))
     index, results = layout.index(name), layout.predictions(name)
     # Neither the index nor the results change hands while frames are paired with embeddings.
-    with sole_writer(index), sole_writer(results):
+    with kept_as_it_is(index), sole_writer(results):
         manifest = read_manifest(index)
         if manifest.chunk_length != models.chunk_length:
             raise StoreError(

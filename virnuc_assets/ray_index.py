@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 HERE = "this machine"
 _LOOK_SECONDS = 0.5
-_ENDING_SECONDS = 30.0
+_ENDING_SECONDS = 30
 # A file that another machine wrote shows when this one's notes of the folder are out of date.
 _SHOWING_SECONDS = 60.0
 _ANSWER = "virnuc index: "
@@ -49,6 +50,8 @@ class _Refused:
 
     message: str
     of_input: bool
+    missing_on: str | None = None
+    """The machine where the input was looked for and is not."""
 
 
 Begin = Callable[[Path, Path, int], Callable[[], Indexed]]
@@ -57,6 +60,9 @@ Begin = Callable[[Path, Path, int], Callable[[], Indexed]]
 Waiting raises InputError and StoreError as `build_index` does, and RunnerError where it is the
 cluster that failed.
 """
+
+_Ask = Callable[[Path, Path, int, str], "Callable[[], Indexed | _Refused]"]
+"""Asks the cluster to index a file by a version of ours; what it returns waits for the answer."""
 
 
 @contextmanager
@@ -74,13 +80,11 @@ def indexing(cluster: RayCluster | None) -> Iterator[Begin]:
         where = f"{HERE}, for the cluster's machines share no disk (VIRNUC_RAY_EXCHANGE)"
         _log.warning("files are indexed on %s", where)
         yield _when_waited_for(where)
-    elif cluster.address.startswith(("http://", "https://")):
-        # From outside a cluster only jobs can be submitted: one for each file, with a CPU each.
-        with _jobs(cluster.address) as begin:
-            yield begin
     else:
-        with _tasks(cluster.address) as begin:
-            yield begin
+        # From outside a cluster only jobs can be submitted: one for each file.
+        outside = cluster.address.startswith(("http://", "https://"))
+        with (_jobs if outside else _tasks)(cluster.address) as ask:
+            yield partial(_begin, ask)
 
 
 def _when_waited_for(where: str) -> Begin:
@@ -90,14 +94,23 @@ def _when_waited_for(where: str) -> Begin:
     return begin
 
 
-def _index_here(where: str, fasta: Path, folder: Path, chunk_length: int) -> Indexed:
+def _index_here(
+    where: str, fasta: Path, folder: Path, chunk_length: int, threads: int | None = None
+) -> Indexed:
     from virnuc_assets.sequences.index import build_index
 
-    return Indexed(build_index(fasta, folder, chunk_length, tool_version=__version__), where)
+    manifest = build_index(fasta, folder, chunk_length, tool_version=__version__, threads=threads)
+    return Indexed(manifest, where)
+
+
+def _begin(ask: _Ask, fasta: Path, folder: Path, chunk_length: int) -> Callable[[], Indexed]:
+    paths = fasta.absolute(), folder.absolute()
+    with _explained(fasta):
+        return partial(_outcome, ask(*paths, chunk_length, __version__), *paths)
 
 
 @contextmanager
-def _tasks(address: str) -> Iterator[Begin]:
+def _tasks(address: str) -> Iterator[_Ask]:
     # First, for it says what to do where there is no Ray.
     from virnuc_assets.runner.ray_pool import connected
 
@@ -105,14 +118,15 @@ def _tasks(address: str) -> Iterator[Begin]:
 
     tasks: list[Any] = []
 
-    def begin(fasta: Path, folder: Path, chunk_length: int) -> Callable[[], Indexed]:
-        paths = fasta.absolute(), folder.absolute()
-        tasks.append(ray.remote(_index_there).remote(*paths, chunk_length, __version__))
-        return partial(_outcome, partial(_answer_of_task, tasks[-1]), *paths)
+    def ask(
+        fasta: Path, folder: Path, chunk_length: int, version: str
+    ) -> Callable[[], Indexed | _Refused]:
+        tasks.append(ray.remote(_index_there).remote(fasta, folder, chunk_length, version))
+        return partial(_answer_of_task, tasks[-1])
 
     with connected(address):
         try:
-            yield begin
+            yield ask
         finally:
             _cancel(tasks)
 
@@ -130,7 +144,7 @@ def _cancel(tasks: list[Any]) -> None:
 
 
 def _index_there(fasta: Path, folder: Path, chunk_length: int, version: str) -> Indexed | _Refused:
-    """Index a file on the machine of a task, or of a job."""
+    """Index a file on the machine of a task, with the one CPU that it has."""
     import ray
 
     where = ray.util.get_node_ip_address()
@@ -140,9 +154,12 @@ def _index_there(fasta: Path, folder: Path, chunk_length: int, version: str) -> 
             of_input=False,
         )
     try:
-        return _index_here(where, fasta, folder, chunk_length)
+        return _index_here(where, fasta, folder, chunk_length, threads=1)
+    except InputError as error:
+        is_missing = isinstance(error.__cause__, FileNotFoundError)
+        return _Refused(str(error), of_input=True, missing_on=where if is_missing else None)
     except VirnucError as error:
-        return _Refused(str(error), isinstance(error, InputError))
+        return _Refused(str(error), of_input=False)
 
 
 def _answer_of_task(task: object) -> Indexed | _Refused:
@@ -163,18 +180,30 @@ def _answer_of_task(task: object) -> Indexed | _Refused:
 
 
 class _UnansweredError(Exception):
-    """A task that ended without an answer."""
+    """A task that was not begun, or ended without an answer."""
 
 
-def _outcome(answer_of: Callable[[], Indexed | _Refused], fasta: Path, folder: Path) -> Indexed:
+@contextmanager
+def _explained(fasta: Path) -> Iterator[None]:
     try:
-        answer = answer_of()
+        yield
     except _UnansweredError as error:
         raise RunnerError(
             f"{fasta}: could not be indexed on the Ray cluster ({error}); see its logs, and start "
             "again, or set VIRNUC_LAUNCHER=local"
         ) from error
+
+
+def _outcome(answer_of: Callable[[], Indexed | _Refused], fasta: Path, folder: Path) -> Indexed:
+    with _explained(fasta):
+        answer = answer_of()
     if isinstance(answer, _Refused):
+        if answer.missing_on is not None and fasta.exists():
+            raise InputError(
+                f"{fasta}: is on this machine and not on {answer.missing_on}, where the Ray "
+                "cluster looked for it; put inputs on the disk that the cluster's machines share, "
+                "or set VIRNUC_LAUNCHER=local"
+            )
         raise (InputError if answer.of_input else StoreError)(answer.message)
     _wait_for(folder, answer)
     return answer
@@ -194,23 +223,32 @@ def _wait_for(folder: Path, made: Indexed) -> None:
 
 
 @contextmanager
-def _jobs(address: str) -> Iterator[Begin]:
-    from virnuc_assets.runner.ray_jobs import client_of, stop
+def _jobs(address: str) -> Iterator[_Ask]:
+    from virnuc_assets.runner.ray_jobs import UNANSWERED, client_of, stop
 
     client = client_of(address)
-    names: list[str] = []
+    jobs: dict[str, Callable[[], bool]] = {}
 
-    def begin(fasta: Path, folder: Path, chunk_length: int) -> Callable[[], Indexed]:
-        paths = fasta.absolute(), folder.absolute()
-        program = ("python", "-m", __name__, *map(str, paths), str(chunk_length), __version__)
-        names.append(client.submit_job(entrypoint=shlex.join(program), entrypoint_num_cpus=1))
-        return partial(_outcome, partial(_answer_of_job, client, names[-1]), *paths)
+    def ask(
+        fasta: Path, folder: Path, chunk_length: int, version: str
+    ) -> Callable[[], Indexed | _Refused]:
+        program = ("python", "-m", __name__, str(fasta), str(folder), str(chunk_length), version)
+        try:
+            # It takes no CPU itself: Ray gives up a job that waits a quarter of an hour for one.
+            name = client.submit_job(
+                entrypoint=shlex.join(program),
+                entrypoint_num_cpus=0,
+                runtime_env={"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_ENDING_SECONDS)}},
+            )
+        except UNANSWERED as error:
+            raise _UnansweredError(one_line(error)) from error
+        jobs[name] = partial(_has_ended, client, name)
+        return partial(_answer_of_job, client, name)
 
     try:
-        yield begin
+        yield ask
     finally:
-        for name in names:
-            stop(client, name, partial(_has_ended, client, name))
+        stop(client, jobs)
 
 
 def _has_ended(client: JobSubmissionClient, name: str) -> bool:
@@ -218,23 +256,41 @@ def _has_ended(client: JobSubmissionClient, name: str) -> bool:
 
 
 def _answer_of_job(client: JobSubmissionClient, name: str) -> Indexed | _Refused:
-    while not _has_ended(client, name):
-        time.sleep(_LOOK_SECONDS)
-    for line in client.get_job_logs(name).splitlines():
-        if line.startswith(_ANSWER):
-            said = json.loads(line.removeprefix(_ANSWER))
-            if "manifest" not in said:
-                return _Refused(**said)
-            warnings = tuple(said["manifest"].pop("warnings"))
-            return Indexed(IndexManifest(**said["manifest"], warnings=warnings), said["where"])
-    raise _UnansweredError(f"its job {name}: {one_line(client.get_job_info(name).message)}")
+    from virnuc_assets.runner.ray_jobs import UNANSWERED, patiently
+
+    try:
+        while not patiently(partial(_has_ended, client, name)):
+            time.sleep(_LOOK_SECONDS)
+        for line in patiently(partial(client.get_job_logs, name)).splitlines():
+            if line.startswith(_ANSWER):
+                return _read(line.removeprefix(_ANSWER))
+        reason = patiently(partial(client.get_job_info, name)).message
+    except UNANSWERED as error:
+        reason = error
+    raise _UnansweredError(f"its job {name}: {one_line(reason)}")
 
 
-def _main(fasta: str, folder: str, chunk_length: str, version: str) -> None:
-    """Be the job: index a file, and say what came of it."""
-    answer = _index_there(Path(fasta), Path(folder), int(chunk_length), version)
+def _read(answer: str) -> Indexed | _Refused:
+    said = json.loads(answer)
+    if "manifest" not in said:
+        return _Refused(**said)
+    warnings = tuple(said["manifest"].pop("warnings"))
+    return Indexed(IndexManifest(**said["manifest"], warnings=warnings), said["where"])
+
+
+def _be_job(fasta: str, folder: str, chunk_length: str, version: str) -> None:
+    """Have a task index a file, and say what came of it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        with _tasks("auto") as ask:
+            answer = ask(Path(fasta), Path(folder), int(chunk_length), version)()
+    except (RunnerError, _UnansweredError) as error:
+        sys.exit(one_line(error))
     sys.stdout.write(f"{_ANSWER}{json.dumps(asdict(answer))}\n")
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    # By the name that it has on a task's machine too.
+    from virnuc_assets import ray_index
+
+    ray_index._be_job(*sys.argv[1:])

@@ -73,7 +73,7 @@ def _run(context: dg.AssetExecutionContext, job: Job) -> Generator[Event]:
             with suppress(Empty):
                 yield account.note(said.get(timeout=_LOOK_SECONDS))
     finally:
-        stop(client, name, following.done)
+        stop(client, {name: following.done})
     failed = following.exception()
     account.close("all its messages were read" if failed is None else str(failed).strip())
 

@@ -20,6 +20,7 @@ class BetweenJobs:
     """Jobs of one process, one after the other; on leaving it no worker is alive.
 
     `workers`: those that wait for a job. `budgets`: token budgets that were halved, by device.
+    `was_loaded`: a worker was ready with the encoder at hand, which so cannot be unusable.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,7 @@ class BetweenJobs:
         self.workers = IdleWorkers()
         self.budgets: dict[str, int] = {}
         self._of: tuple[Encoding, Digests] | None = None
+        self.was_loaded = False
         self._fault: str | None = None
         self._hashed: tuple[_Stamps, str] | None = None
 
@@ -48,6 +50,7 @@ class BetweenJobs:
             self.workers.end()
             self.budgets.clear()
             self._of, self._fault = (encoding, digests), None
+            self.was_loaded = False
         if self._fault is not None:
             raise EncoderUnusableError(self._fault)
         try:

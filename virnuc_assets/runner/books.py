@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import threading
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError, Future, wait
+from types import TracebackType
 
 from virnuc_assets.errors import DiskFullError, RunnerError
 from virnuc_assets.runner.background import in_thread
 from virnuc_assets.runner.events import BlockDone, Progress, ShardDone, Warned
 from virnuc_assets.runner.identity import Digests
-from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.messages import Finished
 from virnuc_assets.runner.output import place_of, published, work_folder
 from virnuc_assets.runner.plan import Block
@@ -24,17 +24,17 @@ from virnuc_assets.store.space import Unfinished, bytes_needed, check_space
 _MOST_SET_ASIDE = 100
 # Nor is every one of a block of so many; one of fewer may well have none that is sound.
 _SEQUENCES_TO_JUDGE_A_BLOCK = 8
-# A shard that is being assembled when the run is ended has so long to get done.
+# A shard that is being assembled when the process is ended has so long to get done.
 _GRACE_SECONDS = 4.0
-# Shards are assembled one at a time: the space that a run is said to need is that of one beside
-# its blocks.
-_ASSEMBLING = threading.Lock()
 
 
 class Books:
     """What is done, in memory, on disk and told.
 
     Shards are assembled in threads of their own, because devices want their blocks meanwhile.
+
+    A context manager: on leaving it no shard is being assembled, and none will be, so that others
+    may have the run's shards; where a signal ends the process, one has a moment to get done.
     """
 
     def __init__(
@@ -53,6 +53,9 @@ class Books:
         self.record, self.job, self.digests = record, record.job, digests
         self.shards, self.done, self.emit = shards, done, emit
         self._assembling: dict[Future[EmbeddingFile], ShardState] = {}
+        # One at a time: the space that a run is said to need is that of one beside its blocks.
+        self._turn = threading.Lock()
+        self._closed = threading.Event()
         blocks = (
             file for n, shard in shards.items() if n not in done for file in shard.files.values()
         )
@@ -184,9 +187,18 @@ class Books:
             wait(self._assembling, return_when="FIRST_COMPLETED")
             self.collect()
 
-    def close(self) -> None:
-        """Give shards that are being assembled a moment to get done."""
-        wait(self._assembling, _GRACE_SECONDS)
+    def __enter__(self) -> Books:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closed.set()
+        goes_on = error is None or isinstance(error, Exception)
+        wait(self._assembling, None if goes_on else _GRACE_SECONDS)
 
     def _join_if_whole(self, shard: ShardState, block: Block) -> None:
         if not block.whole:
@@ -196,9 +208,10 @@ class Books:
 
     def _assemble_if_whole(self, shard: ShardState) -> None:
         if shard.is_whole:
-            self._assembling[in_thread(_assemble_alone, self.job, self.digests, shard)] = shard
+            self._assembling[in_thread(self._assemble_alone, shard)] = shard
 
-
-def _assemble_alone(job: Job, digests: Digests, shard: ShardState) -> EmbeddingFile:
-    with _ASSEMBLING:
-        return assemble(job, digests, shard)
+    def _assemble_alone(self, shard: ShardState) -> EmbeddingFile:
+        with self._turn:
+            if self._closed.is_set():
+                raise CancelledError
+            return assemble(self.job, self.digests, shard)

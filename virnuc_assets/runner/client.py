@@ -45,6 +45,11 @@ class Account:
             self._unheard_of -= set(self._job.shards) if event.shard is None else {event.shard}
         return event
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every shard is accounted for."""
+        return not self._unheard_of
+
     def close(self, end: str) -> None:
         """The runner has ended, as `end` says.
 
@@ -83,31 +88,34 @@ def stream_all(jobs: Sequence[Job]) -> Generator[tuple[int, Event]]:
     """Run jobs on this machine, one after the other, and yield whose event it is and the event.
 
     As `stream`, but all in one process, whose workers go on with the next job where the encoder is
-    the same. A job in which that process is ended is told to have failed, and the jobs after it
-    run in another.
+    the same. Where that process is ended, the first job of which not all is known is told to have
+    failed, and the jobs after it run in another.
     """
     begun = 0
     while begun < len(jobs):
         first = number = begun
+        accounts = [Account(job) for job in jobs[first:]]
         try:
-            with closing(_run(jobs[first:])) as events:
+            with closing(_run(jobs[first:], accounts)) as events:
                 for job, event in events:
                     number = first + job
                     if not isinstance(event, JobBegins):
                         yield number, event
             return
         except RunnerError as error:
+            unknown = (first + n for n, account in enumerate(accounts) if not account.is_whole)
+            number = next(unknown, number)
             yield number, Failed(str(error))
             begun = number + 1
 
 
 def _run_one(job: Job) -> Generator[Event]:
-    with closing(_run([job])) as events:
+    with closing(_run([job], [Account(job)])) as events:
         for _, event in events:
             yield event
 
 
-def _run(jobs: Sequence[Job]) -> Generator[tuple[int, Event]]:
+def _run(jobs: Sequence[Job], accounts: Sequence[Account]) -> Generator[tuple[int, Event]]:
     with tempfile.TemporaryDirectory(prefix="virnuc-job-") as folder:
         path = Path(folder) / "jobs.json"
         write_jobs(path, jobs)
@@ -121,7 +129,6 @@ def _run(jobs: Sequence[Job]) -> Generator[tuple[int, Event]]:
             text=True,
             start_new_session=True,
         )
-        accounts = [Account(job) for job in jobs]
         number = 0
         try:
             assert process.stdout is not None

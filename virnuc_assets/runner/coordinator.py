@@ -36,6 +36,9 @@ from virnuc_assets.store.embeddings import EmbeddingFile
 
 _log = logging.getLogger(__name__)
 
+# To load an encoder again takes about as long.
+_UNUSED_SECONDS = 20.0
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -107,7 +110,9 @@ def run(
         )
         for number, file in done.items():
             emit(ShardDone(number, place_of(job, file), reused=True, metadata=shard_metadata(file)))
-        if len(done) < len(shards):
+        if len(done) == len(shards):
+            between.workers.end_after(_UNUSED_SECONDS)
+        else:
             own.hide_view()
             folder = None if log_folder is None else work_folder(job) / job.own(log_folder)
             logs = Logs(logging.getLogger().getEffectiveLevel(), folder)
@@ -118,7 +123,7 @@ def run(
                 between.embedding(encoding, digests),
             ):
                 books = Books(record, digests, shards, done, tell)
-                Dispatcher(books, pool, between.budgets).run()
+                Dispatcher(books, pool, between).run()
         in_thread(own.give_back, done).result()
         failed = tuple(number for number in shards if number not in done)
         return Outcome(tuple(sorted(done)), failed)

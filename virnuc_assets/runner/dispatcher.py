@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from virnuc_assets.encoders.catalog import MAX_TOKENS
 from virnuc_assets.errors import DiskFullError, EncoderUnusableError, RunnerError
+from virnuc_assets.runner.between_jobs import BetweenJobs
 from virnuc_assets.runner.books import Books
 from virnuc_assets.runner.events import Failed, Warned
 from virnuc_assets.runner.messages import (
@@ -43,10 +44,10 @@ _SECONDS_TO_JUDGE_STARVATION = 30.0
 class Dispatcher:
     """Hands blocks to devices until none is left; replaces workers that fail."""
 
-    def __init__(self, books: Books, pool: Pool, budgets: dict[str, int]) -> None:
+    def __init__(self, books: Books, pool: Pool, between: BetweenJobs) -> None:
         """`books` say what is left to be done; `pool` has not been entered yet.
 
-        `budgets`: token budgets of devices whose memory ran out before; renewed here.
+        `between`: what was learnt of the encoder and its devices before; more is added here.
         """
         self.books, self.pool, self.emit = books, pool, books.emit
         self.job, self.record = books.job, books.record
@@ -56,7 +57,7 @@ class Dispatcher:
         )
         self.spare = deque(self.job.encoding.devices)
         self.failed_starts: Counter[str] = Counter()
-        self.budgets = budgets
+        self.between = between
         self.failures: dict[int, tuple[str, bool]] = {}
         self.started_at: float | None = None
         self.machines: dict[str, str] = {}
@@ -69,29 +70,31 @@ class Dispatcher:
             VirnucError: no device can go on, or what went wrong would go wrong with every block.
         """
         try:
-            with self.pool:
-                for _ in range(min(len(self.schedule), len(self.spare))):
-                    self._start(self.spare.popleft())
-                while not self.schedule.is_over:
-                    for device, report in self.pool.wait():
-                        self._handle(device, report)
-                    self._hand_out()
-                    self._withdraw()
-                    self.books.collect()
-            self.books.collect_all()
+            with self.books:
+                with self.pool:
+                    self._embed()
+                self.books.collect_all()
         except DiskFullError as error:
             remove_leftovers(self.job)
             raise self.books.disk_full(error.machine) from error
-        finally:
-            self.books.close()
         self._warn_of_starvation()
         for number, (text, explained) in sorted(self.failures.items()):
             self.emit(Failed(text, number, explained))
 
+    def _embed(self) -> None:
+        for _ in range(min(len(self.schedule), len(self.spare))):
+            self._start(self.spare.popleft())
+        while not self.schedule.is_over:
+            for device, report in self.pool.wait():
+                self._handle(device, report)
+            self._hand_out()
+            self._withdraw()
+            self.books.collect()
+
     def _start(self, device: str) -> None:
         job = self.job
-        if device in self.budgets:
-            encoding = replace(job.encoding, token_budget=self.budgets[device])
+        if device in self.between.budgets:
+            encoding = replace(job.encoding, token_budget=self.between.budgets[device])
             job = replace(job, encoding=encoding)
         self.pool.start(device, job)
         # Who has no machine may never get one: nothing is kept for it.
@@ -119,6 +122,7 @@ class Dispatcher:
                 self.machines[device] = machine
                 self.schedule.expect(device)
             case Ready(dim=dim):
+                self.between.was_loaded = True
                 if self.started_at is None:
                     self.started_at = time.monotonic()
                     self.books.check_space(dim)
@@ -133,7 +137,8 @@ class Dispatcher:
             case Broke(block=None, message=text, explained=True):
                 text = self._with_machine(device, text)
                 if not self._is_its_own(device):
-                    raise (EncoderUnusableError if report.encoder else RunnerError)(text)
+                    unusable = report.encoder and not self.between.was_loaded
+                    raise (EncoderUnusableError if unusable else RunnerError)(text)
                 self._part_with(device)
                 self._leave_out(device, text)
             case Broke():
@@ -226,11 +231,11 @@ class Dispatcher:
         if report.token_budget <= least:
             self._leave_out(device, report.message)
             return
-        self.budgets[device] = max(least, report.token_budget // 2)
+        budget = self.between.budgets[device] = max(least, report.token_budget // 2)
         self.emit(
             Warned(
                 f"device {device} ran out of memory at a token budget of {report.token_budget} and "
-                f"goes on with {self.budgets[device]}; set VIRNUC_TOKEN_BUDGET to start with less"
+                f"goes on with {budget}; set VIRNUC_TOKEN_BUDGET to start with less"
             )
         )
         self._restart(device)

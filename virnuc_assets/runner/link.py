@@ -26,11 +26,11 @@ class Link:
     def __init__(self, connection: Connection, signs: Signs) -> None:
         self._connection = connection
         self._signs = signs
-        self.turn = 0
-        """Which of its jobs the worker is at."""
+        self.turn: int | None = None
+        """Which of its jobs the worker is at; None until it has loaded what is common to all."""
 
     def send(self, message: Any) -> None:
-        """Tell the coordinator something of the job the worker is at."""
+        """Tell the coordinator something of the job the worker is at, or of them all."""
         self._connection.send((self.turn, message))
 
     def recv(self) -> Any:

@@ -48,7 +48,7 @@ class Broke:
     `explained`: the message is a sentence for a person, not a traceback; what is explained and no
     block's stops the run, for no other device would be spared it, unless it is met at a start while
     other devices go on. `row`: the one row of the sequence table that is at fault, where that is
-    known. `encoder`: it is the encoder that cannot be loaded, whatever the job.
+    known. `encoder`: it is the encoder that cannot be loaded, whatever the job and however often.
     """
 
     block: Block | None

@@ -84,6 +84,7 @@ class IdleWorkers:
     def __init__(self) -> None:
         """None so far."""
         self._workers: dict[str, _Worker] = {}
+        self._since = time.monotonic()
 
     def take(self, device: str, encoding: Encoding) -> _Worker | None:
         """The worker of `device`, if it is alive and embeds by `encoding`; another is ended."""
@@ -96,6 +97,12 @@ class IdleWorkers:
     def put(self, workers: Mapping[str, _Worker]) -> None:
         """Keep workers that have no block."""
         self._workers.update(workers)
+        self._since = time.monotonic()
+
+    def end_after(self, seconds: float) -> None:
+        """End them all if none was put here for so long, that others may have their devices."""
+        if time.monotonic() - self._since >= seconds:
+            self.end()
 
     def end(self) -> None:
         """End them all."""
@@ -190,7 +197,7 @@ class LocalPool:
 
     def _receive(self, device: str, worker: _Worker) -> Report | None:
         """What a worker says; None if that is of an earlier job, which went on without it."""
-        turn: int
+        turn: int | None
         message: Report
         try:
             turn, message = worker.connection.recv()
@@ -199,7 +206,7 @@ class LocalPool:
             worker.connection.close()
             worker.process.join(_DYING_SECONDS)
             return Died(worker.process.exitcode)
-        if turn != worker.turn:
+        if turn not in (None, worker.turn):
             return None
         match message:
             case Ready():

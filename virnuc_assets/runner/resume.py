@@ -29,6 +29,7 @@ from virnuc_assets.store.embeddings import (
 from virnuc_assets.store.shard_locks import is_being_made, whole_folder
 
 Emit = Callable[[Event], None]
+_BLOCKS = re.compile(r"shard-(\d+)-of-(\d+)\.blocks")
 
 
 def plan_shards(job: Job) -> dict[int, ShardState]:
@@ -104,7 +105,9 @@ def remove_leftovers(job: Job) -> None:
     output = work_folder(job)
     with whole_folder(output):
         for blocks in output.glob("shard-*-of-*.blocks"):
-            shard, n_shards = map(int, re.findall(r"\d+", blocks.name))
+            if (numbers := _BLOCKS.fullmatch(blocks.name)) is None:
+                continue  # none of ours
+            shard, n_shards = map(int, numbers.groups())
             if n_shards != job.n_shards and not is_being_made(output, shard, n_shards):
                 shutil.rmtree(blocks, ignore_errors=True)
                 _remove(leftovers_of(shard_path(output, shard, n_shards)))

@@ -231,7 +231,13 @@ def _broke(block: Block | None, device: str, error: BaseException) -> Message:
         case StoreError():
             return Broke(None, text, explained=True)  # another block could not be written either
         case WeightsError() | BackendError() if block is None:
-            return Broke(None, text, explained=True, encoder=True)
+            return Broke(None, text, explained=True, encoder=not _may_pass(error, device))
         case VirnucError():
             return Broke(block, text, explained=True)
     return Broke(block, "".join(traceback.format_exception(error)), explained=False)
+
+
+def _may_pass(error: WeightsError | BackendError, device: str) -> bool:
+    """Whether another load may go well: files can be read then, or a GPU is there and has room."""
+    of_device = device != CPU and isinstance(error, BackendError)
+    return of_device or isinstance(error.__cause__, OSError | RuntimeError)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,22 @@ STAGING = ".building"
 
 
 @contextmanager
+def kept_as_it_is(directory: Path) -> Iterator[None]:
+    """Let nobody else replace files of `directory`, made if need be; wait for who does.
+
+    The lock is on a file in it, so that it holds on all machines of which the file system passes
+    locks on, and on the folder, which says who waits and keeps `virnuc gc` out.
+
+    Raises:
+        StoreError: `directory` cannot be made or locked.
+    """
+    from virnuc_assets.store.shard_locks import whole_folder
+
+    with sole_writer(directory), whole_folder(directory):
+        yield
+
+
+@contextmanager
 def replaced_folder(directory: Path) -> Iterator[Path]:
     """Yield an empty folder whose files take their place in `directory` on a clean exit.
 
@@ -33,7 +49,7 @@ def replaced_folder(directory: Path) -> Iterator[Path]:
     """
     staging = directory / STAGING
     is_new = not directory.exists()
-    with sole_writer(directory):
+    with kept_as_it_is(directory):
         try:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir()
@@ -48,8 +64,18 @@ def replaced_folder(directory: Path) -> Iterator[Path]:
             ) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-            if is_new and not any(directory.iterdir()):
-                directory.rmdir()
+            if is_new:
+                _remove_but_for_files(directory)
+
+
+def _remove_but_for_files(directory: Path) -> None:
+    from virnuc_assets.store.shard_locks import LOCKS
+
+    if {file.name for file in directory.iterdir()} <= {LOCKS}:
+        # It stays where another machine begins to write in it just now.
+        with suppress(OSError):
+            shutil.rmtree(directory / LOCKS)
+            directory.rmdir()
 
 
 @contextmanager

@@ -116,7 +116,12 @@ class _Claim:
     def _meets(self, claim: bytes | None) -> bool:
         if claim is None:
             return False  # withdrawn since it was listed
-        return not self.parts.isdisjoint(json.loads(claim))
+        try:
+            claimed = json.loads(claim)
+        except ValueError:
+            claimed = None
+        # A version of ours that knew no parts, or another, claims all there is.
+        return not isinstance(claimed, list) or not self.parts.isdisjoint(claimed)
 
 
 def _renew(mine: _Claim, left: threading.Event) -> None:

@@ -111,10 +111,19 @@ def whole_folder(folder: Path) -> Iterator[None]:
 def folder_if_free(folder: Path) -> Iterator[bool]:
     """Whether nobody is at work in `folder` or on a shard of it; inside, nobody begins to be.
 
+    Nothing is written: a folder that has no locks yet is free, and is not held.
+
     Raises:
-        StoreError, DiskFullError: as `own_shards`.
+        StoreError: as `own_shards`.
     """
-    with _taken(folder / LOCKS / _WHOLE) as mine:
+    try:
+        lock = _Lock(folder / LOCKS / _WHOLE, make=False)
+    except FileNotFoundError:
+        yield True
+        return
+    with closing(lock):
+        # A shared one, for which a file that may only be read will do; runs want it for themselves.
+        mine = lock.take(fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield mine and not any(map(_is_held, _shard_locks(folder)))
 
 
@@ -139,9 +148,11 @@ def _taken(path: Path) -> Iterator[bool]:
 
 
 def _is_held(path: Path) -> bool:
-    if not path.exists():
+    try:
+        lock = _Lock(path, make=False)
+    except FileNotFoundError:
         return False
-    with closing(_Lock(path)) as lock:
+    with closing(lock):
         return not lock.take(fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
@@ -151,20 +162,26 @@ def _wait_for(path: Path) -> None:
 
 
 class _Lock:
-    """A lock on an empty file, made if need be; held by this opening of it until it is closed."""
+    """A lock on an empty file; held by this opening of it until it is closed.
 
-    def __init__(self, path: Path) -> None:
+    Without `make` it must be there, and be taken as a shared one.
+    """
+
+    def __init__(self, path: Path, *, make: bool = True) -> None:
         self.path = path
         folder = path.parent.parent
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            if make:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT if make else os.O_RDONLY, 0o666)
         except OSError as error:
+            if not make and isinstance(error, FileNotFoundError):
+                raise
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFullError(folder) from error
             raise StoreError(
-                f"{folder}: cannot be written ({error.strerror}); choose another output folder or "
-                "change its permissions"
+                f"{folder}: cannot be {'written' if make else 'read'} ({error.strerror}); choose "
+                "another output folder or change its permissions"
             ) from error
 
     def take(self, how: int) -> bool:

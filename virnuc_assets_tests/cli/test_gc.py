@@ -52,7 +52,7 @@ from virnuc_assets.store.embeddings import (
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.lock import sole_writer
 from virnuc_assets.store.samples import register
-from virnuc_assets.store.shard_locks import own_shards
+from virnuc_assets.store.shard_locks import LOCKS, own_shards
 from virnuc_assets.store.sharded import ShardedEmbeddings
 from virnuc_assets.store.view import renew_view
 from virnuc_assets_tests import untrained
@@ -233,6 +233,20 @@ def test_what_is_unneeded_is_named_with_its_size_and_removed_only_if_wanted(stor
     assert sweep(deployment(store), least_age=0, delete=True) == found
     del before[str(old.relative_to(store))]
     assert contents(store) == before
+
+
+def test_a_store_without_locks_is_not_written_to_and_stays_as_old_as_it_is(store):
+    Layout(store).sample("s").unlink()
+    for locks in store.rglob(LOCKS):
+        shutil.rmtree(locks)
+    long_ago = time.time() - 2 * DAY
+    for path in (store, *store.rglob("*")):
+        os.utime(path, (long_ago, long_ago))
+    there = {path: path.stat().st_mtime_ns for path in store.rglob("*")}
+    found = sweep(deployment(store), least_age=DAY)
+    assert len(found.unneeded) == 2
+    assert {path: path.stat().st_mtime_ns for path in store.rglob("*")} == there
+    assert sweep(deployment(store), least_age=DAY, delete=True) == found
 
 
 def test_what_was_written_lately_stays(store):

@@ -5,20 +5,26 @@ Workers only pretend to embed; the pool's are real processes.
 
 from __future__ import annotations
 
+import logging
 import os
+import pickle
 import shutil
 import signal
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from virnuc_assets.encoders import catalog
-from virnuc_assets.errors import EncoderUnusableError, RunnerError
+from virnuc_assets.errors import BackendError, EncoderUnusableError, RunnerError, WeightsError
+from virnuc_assets.runner import worker
 from virnuc_assets.runner.between_jobs import BetweenJobs
 from virnuc_assets.runner.coordinator import run
-from virnuc_assets.runner.messages import Broke, NextJob, OutOfMemory, Ready
+from virnuc_assets.runner.identity import Digests
+from virnuc_assets.runner.logs import Logs
+from virnuc_assets.runner.messages import Broke, NextJob, OutOfMemory, Ready, Taken
 from virnuc_assets.runner.plan import Block
 from virnuc_assets.runner.pool import IdleWorkers, LocalPool
 from virnuc_assets_tests import untrained
@@ -32,6 +38,7 @@ def take_jobs(link, device, job, *arguments):
     """Says its process id when it is ready, and of each block what it has been told of its job."""
     while device == "loads for long" and not Path(job.output, "loaded").exists():
         time.sleep(0.02)
+    link.turn = 0
     while True:
         link.send(Ready(os.getpid()))
         while not isinstance(message := link.recv(), NextJob):
@@ -74,6 +81,38 @@ def test_a_worker_that_still_loads_is_not_started_twice_and_its_late_word_is_not
             pool.send("loads for long", BLOCK)
             assert reports(pool, 1) == [("loads for long", (two.output, ()))]
         assert is_alive(ready.dim)
+
+
+def fail_to_load(link, device, job):
+    while not Path(job.output, "loaded").exists():
+        time.sleep(0.02)
+    link.send(Taken("in use"))
+    link.recv()
+
+
+def test_that_a_worker_could_not_load_is_heard_whichever_job_is_on(make_job):
+    one = make_job()
+    Path(one.output).mkdir()
+    with IdleWorkers() as idle:
+        with LocalPool(fail_to_load, (), idle=idle) as pool:
+            pool.start("0", one)
+        with LocalPool(fail_to_load, (), idle=idle) as pool:
+            pool.start("0", one)
+            Path(one.output, "loaded").touch()
+            assert reports(pool, 1) == [("0", Taken("in use"))]
+
+
+def test_workers_that_jobs_find_nothing_to_do_for_are_ended_after_a_while(make_job, monkeypatch):
+    job = make_job(output="done before")
+    runs = Runs(lambda job, device, block: None)
+    runs.run(job)
+    with runs.between as between:
+        pid, _ = started(between.workers, job)
+        runs.run(job)
+        assert is_alive(pid)
+        monkeypatch.setattr("virnuc_assets.runner.coordinator._UNUSED_SECONDS", 0.0)
+        runs.run(job)
+        assert not is_alive(pid)
 
 
 @pytest.mark.parametrize("ended", ["killed", "of another encoder"])
@@ -130,10 +169,8 @@ def test_a_halved_token_budget_lives_on_with_its_encoder(make_job):
 
 
 def test_that_an_encoder_cannot_be_loaded_is_found_out_once(make_job):
-    runs = Runs(lambda job, device, block: None)
-    runs.run(make_job(output="done before"))
-    runs.behave = lambda job, device, block: Broke(None, "not to be loaded", True, encoder=True)
-    runs.pools.clear()
+    Runs(lambda job, device, block: None).run(make_job(output="done before"))
+    runs = Runs(lambda job, device, block: Broke(None, "not to be loaded", True, encoder=True))
     for output in ("one", "two"):
         with pytest.raises(EncoderUnusableError, match="not to be loaded"):
             runs.run(make_job(output=output))
@@ -143,6 +180,49 @@ def test_that_an_encoder_cannot_be_loaded_is_found_out_once(make_job):
     other = replace(other, encoding=replace(other.encoding, attention="sdpa"))
     runs.behave = lambda job, device, block: None
     assert runs.run(other).failed == ()
+
+
+def test_an_encoder_that_was_loaded_once_is_tried_again(make_job):
+    runs = Runs(lambda job, device, block: None)
+    runs.run(make_job(output="one"))
+    runs.behave = lambda job, device, block: Broke(None, "not to be loaded", True, encoder=True)
+    with pytest.raises(RunnerError, match="not to be loaded"):
+        runs.run(make_job(output="two"))
+    runs.behave = lambda job, device, block: None
+    assert runs.run(make_job(output="two")).failed == ()
+
+
+@pytest.mark.parametrize(
+    ("device", "error", "cause", "is_the_encoders"),
+    [
+        ("cpu", WeightsError("should have shape (2,)"), None, True),
+        ("0", WeightsError("would run code"), pickle.UnpicklingError(), True),
+        ("cpu", BackendError("attention=flash-attn: can't serve here"), None, True),
+        ("0", WeightsError("is not readable"), OSError("stale file handle"), False),
+        ("0", BackendError("its free memory does not hold it"), RuntimeError(), False),
+        ("cpu", BackendError("its free memory does not hold it"), RuntimeError(), False),
+        ("0", BackendError("there is no such GPU on this machine"), None, False),
+    ],
+)
+def test_a_device_or_file_that_may_be_there_later_is_no_fault_of_the_encoder(
+    make_job, monkeypatch, device, error, cause, is_the_encoders
+):
+    class Heard:
+        turn, said = None, []
+
+        def send(self, message):
+            self.said.append(message)
+
+    def fail(*arguments):
+        raise error from cause
+
+    monkeypatch.setattr(worker, "_loaded", fail)
+    monkeypatch.setattr(worker, "sole_user", nullcontext)
+    monkeypatch.setattr(worker, "bind", str)
+    link = Heard()
+    worker.work(link, device, make_job(), Digests("w", "e"), Logs(logging.INFO, None))
+    (broke,) = link.said
+    assert (broke.block, broke.explained, broke.encoder) == (None, True, is_the_encoders)
 
 
 def test_another_fault_at_the_start_is_that_jobs_own(make_job):

@@ -6,6 +6,8 @@ What a pretended worker does with a block is said by the test. Files are real.
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections import deque
 from dataclasses import replace
 from inspect import signature
@@ -30,8 +32,9 @@ from virnuc_assets.runner.messages import (
     Ready,
     Taken,
 )
+from virnuc_assets.runner.shards import assemble
 from virnuc_assets.store.embeddings import Counts, Origin, write_embeddings
-from virnuc_assets.store.shard_locks import LOCKS
+from virnuc_assets.store.shard_locks import LOCKS, is_being_made
 from virnuc_assets.store.sharded import ShardedEmbeddings
 from virnuc_assets.store.view import VIEW_FILE, read_view, verify_view
 
@@ -560,6 +563,34 @@ def test_a_full_disk_with_only_the_assembly_left_says_so_too(embed, monkeypatch)
     for _ in range(2):  # the second run finds all blocks and starts no worker
         with pytest.raises(DiskFullError, match="are still needed"):
             embed(lambda job, device, block: None, "a")
+
+
+def test_a_run_that_stops_gives_no_shard_back_that_is_being_assembled(embed, monkeypatch):
+    """The one under way gets done, however long it takes; no other is begun."""
+    begun, stopped, assembled = threading.Event(), threading.Event(), []
+
+    def assemble_slowly(job, digests, shard):
+        begun.set()
+        assert stopped.wait(30)
+        time.sleep(0.2)
+        assert is_being_made(Path(job.output), shard.number, job.n_shards)
+        assembled.append(shard.number)
+        return assemble(job, digests, shard)
+
+    def behave(job, device, block):
+        if block is None or block.shard < 2:
+            return None
+        assert begun.wait(30)
+        stopped.set()
+        return Broke(None, "no such thing", explained=True)
+
+    monkeypatch.setattr("virnuc_assets.runner.books.assemble", assemble_slowly)
+    ran = embed(behave, "a", n_shards=3, shards=(0, 1, 2), block_sequences=20)
+    assert str(ran.error) == "no such thing"
+    assert len(assembled) == 1
+    assert not is_being_made(Path(ran.job.output), assembled[0], 3)
+    assert len(list(Path(ran.job.output).glob("shard-*.h5"))) == 1
+    assert len(list(Path(ran.job.output).glob("shard-*.blocks"))) == 1
 
 
 def test_a_block_with_sequences_set_aside_is_tried_again_by_the_next_run(embed):

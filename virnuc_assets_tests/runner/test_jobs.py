@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from virnuc_assets.errors import RunnerError
 from virnuc_assets.runner import client
 from virnuc_assets.runner.events import BlockDone, Failed, JobBegins, ShardDone, Started, from_line
 from virnuc_assets.runner.job import write_jobs
@@ -174,6 +175,26 @@ def disturbed(jobs, do):
             do(runner)
             do = None
     return events
+
+
+def test_an_end_between_two_jobs_is_put_down_to_the_first_of_which_not_all_is_known(
+    make_job, monkeypatch
+):
+    given = []
+
+    def run_one_and_end(jobs, accounts):
+        given.append([job.output for job in jobs])
+        for shard in jobs[0].shards:
+            yield 0, accounts[0].note(ShardDone(shard, "", reused=True))
+        if len(jobs) > 1:
+            raise RunnerError("ended from outside")
+
+    monkeypatch.setattr(client, "_run", run_one_and_end)
+    jobs = [make_job(output=name) for name in ("one", "two", "three")]
+    events = run(jobs)
+    assert of_kind(events, Failed) == [(1, Failed("ended from outside"))]
+    assert done_shards(events) == [(0, 0), (0, 1), (2, 0), (2, 1)]
+    assert given == [[job.output for job in jobs], [jobs[2].output]]
 
 
 @pytest.mark.platform

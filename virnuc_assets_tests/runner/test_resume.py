@@ -156,3 +156,10 @@ def test_blocks_of_another_number_of_shards_are_removed(job):
     remove_leftovers(job)
     assert sorted(output.glob("*.blocks")) == same
     assert all((folder / "block-00000.h5").exists() for folder in same)
+
+
+def test_a_stray_folder_stays(job):
+    stray = Path(job.output) / "shard-00-of-08 (1).blocks"
+    stray.mkdir(parents=True)
+    remove_leftovers(job)
+    assert stray.is_dir()

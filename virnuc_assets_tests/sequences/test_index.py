@@ -32,6 +32,7 @@ from virnuc_assets.sequences.manifest import read_manifest
 from virnuc_assets.sequences.runs import merge_runs
 from virnuc_assets.sequences.spool import Spool
 from virnuc_assets.store.sequence_table import SequenceTable
+from virnuc_assets.store.shard_locks import LOCKS
 
 FILES = {FRAMES_FILE, NUCLEOTIDES_FILE, PROTEINS_FILE, RECORDS_FILE, "manifest.json"}
 # `twice` repeats `once`; `closed` has a stop in all six frames; `short` holds no codon.
@@ -48,7 +49,7 @@ def index(write, tmp_path):
 
 
 def contents(directory):
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
 
 
 def test_every_record_is_accounted_for(index):
@@ -91,7 +92,7 @@ def test_identical_sequences_share_a_row(index):
 
 def test_the_manifest_tells_the_whole(index, write):
     directory, manifest = index
-    assert {path.name for path in directory.iterdir()} == FILES
+    assert {path.name for path in directory.iterdir()} == {*FILES, LOCKS}
     assert read_manifest(directory) == manifest
     assert (manifest.records, manifest.chunks, manifest.chunk_length) == (5, 5, 300)
     assert manifest.frames == pq.read_metadata(directory / FRAMES_FILE).num_rows
@@ -187,7 +188,7 @@ def test_a_death_amid_the_swap_leaves_no_manifest(index, write, monkeypatch):
         read_manifest(directory)
     monkeypatch.undo()
     build_index(write(TEXT), directory, 300, tool_version="2")
-    assert {path.name for path in directory.iterdir()} == FILES
+    assert {path.name for path in directory.iterdir()} == {*FILES, LOCKS}
 
 
 def test_what_a_killed_build_left_behind_is_cleared(index, write):
@@ -195,7 +196,7 @@ def test_what_a_killed_build_left_behind_is_cleared(index, write):
     (directory / ".building").mkdir()
     (directory / ".building" / "rubbish").write_text("x")
     build_index(write(TEXT), directory, 300, tool_version="2")
-    assert {path.name for path in directory.iterdir()} == FILES
+    assert {path.name for path in directory.iterdir()} == {*FILES, LOCKS}
 
 
 @pytest.mark.parametrize("chunk_length", [2, 0, -300, 300.0, "500", True, 1_000_001, 2**63])
@@ -284,7 +285,7 @@ def test_nothing_is_left_beside_the_index(index, write):
     directory, _ = index
     with pytest.raises(InputError):
         build_index(write(TEXT + ">x\nAC\n>x\nAC\n"), directory, 300, tool_version="1")
-    assert {path.name for path in directory.iterdir()} == FILES
+    assert {path.name for path in directory.iterdir()} == {*FILES, LOCKS}
 
 
 @given(

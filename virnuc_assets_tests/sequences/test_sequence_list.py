@@ -19,6 +19,10 @@ def listed(directory):
     return list(zip(columns["id"], sequences, strict=True))
 
 
+def contents(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+
+
 def test_proteins(write, tmp_path):
     path = write(">p1 kinase\nMKV\n>p2\nMKVUX\n>p3\nmkv\n>p4\nAAA\n")
     manifest = build_sequence_list(path, tmp_path / "list", "protein")
@@ -46,10 +50,10 @@ def test_nucleotides_are_neither_cut_nor_translated(write, tmp_path):
 
 def test_a_failed_rebuild_leaves_the_earlier_list(write, tmp_path):
     build_sequence_list(write(">a\nMKV\n"), tmp_path / "list", "protein")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "list").iterdir()}
+    before = contents(tmp_path / "list")
     with pytest.raises(InputError, match="record 'b' has no sequence"):
         build_sequence_list(write(">a\nMKV\n>b\n"), tmp_path / "list", "protein")
-    assert {path.name: path.read_bytes() for path in (tmp_path / "list").iterdir()} == before
+    assert contents(tmp_path / "list") == before
 
 
 def test_the_digest_follows_the_file_and_the_kind(write, tmp_path):

@@ -96,6 +96,19 @@ def test_the_claim_of_a_writer_that_was_killed_is_void_after_a_while(objects):
         assert len(objects.list()) == 1
 
 
+@pytest.mark.parametrize("said", [b"1", b"", b"{}", b"null"])
+def test_a_claim_that_names_no_parts_is_one_on_everything(objects, said):
+    objects.write("writers/0-of-another-version", said)
+    told = []
+
+    def tell(text):
+        told.append(text)
+        objects.delete("writers/0-of-another-version")
+
+    with sole_writer_of(objects, PARTS, tell, look_seconds=SOON):
+        assert len(told) == 1
+
+
 @pytest.mark.platform
 def test_a_claim_is_renewed_while_its_writer_lives(objects, monkeypatch):
     monkeypatch.setattr("virnuc_assets.store.claims._RENEW_SECONDS", 0.2)

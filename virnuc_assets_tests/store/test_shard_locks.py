@@ -1,5 +1,6 @@
 """Runs of different shards of one folder, side by side; those of the same shard, one by one."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -50,6 +51,43 @@ def test_different_shards_are_made_at_a_time(tmp_path):
     assert told == []
     assert is_free(folder)
     assert [path.name for path in folder.iterdir()] == [LOCKS]
+
+
+def test_looking_whether_a_folder_is_free_writes_nothing(tmp_path, monkeypatch):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert is_free(folder)
+    assert list(folder.iterdir()) == []
+    with own_shards(folder, 8, [0]):
+        opened, flags = os.open, []
+
+        def note(path, how, *mode):
+            flags.append(how)
+            return opened(path, how, *mode)
+
+        monkeypatch.setattr(os, "open", note)
+        assert not is_free(folder)
+    assert is_free(folder)
+    assert set(flags) == {os.O_RDONLY}
+
+
+def test_while_it_is_looked_at_nobody_takes_a_shard(tmp_path):
+    order = []
+
+    def take():
+        with own_shards(tmp_path, 8, [0]):
+            order.append("taken")
+
+    with own_shards(tmp_path, 8, [0]):
+        pass
+    with folder_if_free(tmp_path) as free:
+        assert free
+        thread = threading.Thread(target=take)
+        thread.start()
+        thread.join(0.2)
+        order.append("looked")
+    thread.join(30)
+    assert order == ["looked", "taken"]
 
 
 def test_who_waits_for_a_shard_is_told_and_keeps_nobody_waiting_for_the_rest(tmp_path):
