@@ -7,7 +7,8 @@ import dagster as dg
 from virnuc_assets.automation import EMBEDDINGS
 from virnuc_assets.partitions import N_SHARDS, sample_of
 
-MOST_ON_THEIR_WAY = 2 * N_SHARDS
+# What is asked for waits up to half a minute for the backfill daemon; the GPUs are busy meanwhile.
+MOST_ON_THEIR_WAY = max(16, 2 * N_SHARDS)
 
 
 class FewSamples(dg.AutomationCondition[dg.AssetKey]):
@@ -15,8 +16,8 @@ class FewSamples(dg.AutomationCondition[dg.AssetKey]):
 
     Of more samples than there are shards, Dagster puts one shard of every sample into a run, and
     not all shards of one sample: the first sample would wait for the last. The others' turn comes
-    on the next ticks, while no more than twice as many are on their way: one run at a time has the
-    GPUs, and Dagster looks after every backfill that waits for them, at a cost that grows with
+    on the next ticks, while no more than `MOST_ON_THEIR_WAY` are on theirs: one run at a time has
+    the GPUs, and Dagster looks after every backfill that waits for them, at a cost that grows with
     the number of samples.
     """
 
