@@ -9,6 +9,7 @@ import dagster as dg
 EMBEDDINGS = ("esm2_embeddings", "dnabert_s_embeddings")
 CALLS = ("predictions", "sample_report", "cohort_summary")
 _PRIORITY = "dagster/priority"
+EMBEDDING_TAGS = {_PRIORITY: "-2", "virnuc/asked_for_by": "automation"}
 
 
 def _once_inputs_are_there(dependencies_updated: dg.AutomationCondition) -> dg.AutomationCondition:
@@ -70,12 +71,12 @@ with warnings.catch_warnings():
     embedding_sensor = dg.AutomationConditionSensorDefinition(
         "automation_of_embeddings",
         target=dg.AssetSelection.assets(*EMBEDDINGS),
-        run_tags={_PRIORITY: "-2"},
+        run_tags=EMBEDDING_TAGS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=10,
-        # Only backfills respect the backfill policy: one run for all shards of a sample.
+        # Only backfills respect the backfill policy: runs of many shards.
         emit_backfills=True,
         # For a condition of our own.
         use_user_code_server=True,
-        description="Embeds indexed samples, a run for each.",
+        description="Embeds indexed samples, a run for each, or many small ones by few runs.",
     )

@@ -1,13 +1,15 @@
 """Backfills of whole samples: which partitions are to be made, and handing them to the daemon.
 
 The daemon materialises them in the order of the assets, each as its backfill policy says: one run
-indexes a sample, one embeds all its shards with an encoder, one calls it and writes its report.
+indexes a sample, one embeds all its shards (or, of many small samples, one embeds a shard of
+each), one calls it and writes its report.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from typing import Literal
 
@@ -19,14 +21,14 @@ from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 from dagster._core.utils import make_new_backfill_id
 
 from virnuc_assets.partitions import N_SHARDS, sample_of, sample_shards, samples
+from virnuc_assets.sample_batches import batches, file_bytes
+from virnuc_assets.store.layout import Layout
 
 Which = Literal["all", "missing", "failed"]
 PRIORITY_TAG = "dagster/priority"
-SAMPLES_A_BACKFILL = N_SHARDS
-"""Samples of one backfill at most: of more samples than there are shards, Dagster would put one
-shard of every sample into a run, and no sample could be called before the last of these runs."""
 _BACKFILL_DAEMON = "BACKFILL"
 _HEARTBEAT_SECONDS = 120.0
+_NAMED = 8
 
 Plan = dict[dg.AssetKey, list[str]]
 """Asset → partitions to be made; assets in the order of the graph."""
@@ -66,13 +68,17 @@ def plan(
 
 
 def launch(
-    graph: BaseAssetGraph, instance: dg.DagsterInstance, found: Plan, priority: int
+    graph: BaseAssetGraph,
+    instance: dg.DagsterInstance,
+    layout: Layout,
+    found: Plan,
+    priority: int,
 ) -> list[str]:
-    """Ask the daemon for what was planned; the ids of the backfills."""
+    """Ask the daemon for what was planned, a backfill a batch of samples; their ids."""
     names = list(dict.fromkeys(sample_of(key) for keys in found.values() for key in keys))
     return [
-        _launch(graph, instance, found, set(names[first : first + SAMPLES_A_BACKFILL]), priority)
-        for first in range(0, len(names), SAMPLES_A_BACKFILL)
+        _launch(graph, instance, found, set(batch), priority)
+        for batch in batches(names, partial(file_bytes, layout))
     ]
 
 
@@ -96,12 +102,17 @@ def _launch(
         tags={PRIORITY_TAG: str(priority)},
         dynamic_partitions_store=instance,
         asset_graph_subset=AssetGraphSubset(subsets, set()),  # type: ignore[call-arg]
-        title=", ".join(sorted(names)),
+        title=_title(sorted(names)),
         description=None,
         run_config=None,
     )
     instance.add_backfill(backfill)
     return backfill.backfill_id
+
+
+def _title(names: Sequence[str]) -> str:
+    few = ", ".join(names[:_NAMED])
+    return few if len(names) <= _NAMED else f"{few} and {len(names) - _NAMED} more"
 
 
 def is_daemon_alive(instance: dg.DagsterInstance) -> bool:

@@ -15,6 +15,7 @@ from virnuc_assets.jobs import embed_samples, index_samples, predict_samples, tr
 from virnuc_assets.resources import resources
 from virnuc_assets.sensors.inbox import inbox_sensor
 from virnuc_assets.sensors.lost_materialisations import lost_materialisations_sensor
+from virnuc_assets.sensors.lost_retries import lost_retries_sensor
 from virnuc_assets.sensors.lost_runs import lost_runs_sensor
 from virnuc_assets.sensors.sources import sources_sensor
 from virnuc_assets.settings import check_models_go_together, from_environment
@@ -34,6 +35,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             embedding_sensor,
             call_sensor,
             lost_runs_sensor,
+            lost_retries_sensor,
             lost_materialisations_sensor,
         ],
         # A run's steps are few and short, or have processes of their own: one process a step would

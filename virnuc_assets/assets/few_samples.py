@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import dagster as dg
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
-from virnuc_assets.automation import EMBEDDINGS
-from virnuc_assets.partitions import N_SHARDS, sample_of
+from virnuc_assets.automation import EMBEDDING_TAGS
+from virnuc_assets.partitions import sample_of, samples
+from virnuc_assets.sample_batches import batches, file_bytes
+from virnuc_assets.settings import from_environment
+from virnuc_assets.store.layout import Layout
 
-# What is asked for waits up to half a minute for the backfill daemon; the GPUs are busy meanwhile.
-MOST_ON_THEIR_WAY = max(16, 2 * N_SHARDS)
+# One has the GPUs, one waits for them: it may be half a minute before the backfill daemon looks.
+MOST_BACKFILLS = 2
 
 
 class FewSamples(dg.AutomationCondition[dg.AssetKey]):
-    """True for the partitions of the first samples of those in question, as many as shards.
+    """True for the partitions of the samples of those in question that are to be embedded next.
 
-    Of more samples than there are shards, Dagster puts one shard of every sample into a run, and
-    not all shards of one sample: the first sample would wait for the last. The others' turn comes
-    on the next ticks, while no more than `MOST_ON_THEIR_WAY` are on theirs: one run at a time has
-    the GPUs, and Dagster looks after every backfill that waits for them, at a cost that grows with
-    the number of samples.
+    The first batch of them, in the order in which they came, while fewer than two backfills of
+    automation's are at work. Samples that are indexed meanwhile make the next batch: the busier the
+    GPUs, the larger it is. And Dagster looks after every backfill that waits, at a cost.
     """
 
     @property
@@ -26,29 +30,26 @@ class FewSamples(dg.AutomationCondition[dg.AssetKey]):
         """What the UI calls it."""
         return "few_samples_at_once"
 
-    async def evaluate(  # type: ignore[override]  # Dagster awaits what is a coroutine
+    def evaluate(
         self, context: dg.AutomationContext[dg.AssetKey]
     ) -> dg.AutomationResult[dg.AssetKey]:
-        """Of the candidates, those of the first samples by name."""
+        """Of the candidates, those of the first samples; none while enough are asked for."""
+        instance = context.asset_graph_view.instance
         partitions = context.candidate_subset.expensively_compute_partition_keys()
-        room = MOST_ON_THEIR_WAY - len(await _on_their_way(context)) if partitions else 0
-        first = set(sorted({sample_of(one) for one in partitions})[: max(0, min(room, N_SHARDS))])
-        chosen = {one for one in partitions if sample_of(one) in first}
+        chosen: set[str] = set()
+        if partitions and _backfills(instance) < MOST_BACKFILLS:
+            wanted = {sample_of(one) for one in partitions}
+            order = samples.get_partition_keys(dynamic_partitions_store=instance)
+            names = [name for name in order if name in wanted]
+            layout = Layout(from_environment().store)
+            first = set(next(batches(names, partial(file_bytes, layout))))
+            chosen = {one for one in partitions if sample_of(one) in first}
         return dg.AutomationResult(
             context, context.candidate_subset.compute_intersection_with_partition_keys(chosen)
         )
 
 
-async def _on_their_way(context: dg.AutomationContext[dg.AssetKey]) -> set[str]:
-    """Samples that are to be embedded by either encoder: both assets are to ask for the same."""
-    view = context.asset_graph_view
-    samples: set[str] = set()
-    for name in EMBEDDINGS:
-        key = dg.AssetKey(name)
-        all_of_it = view.get_full_subset(key=key)
-        for subset in (
-            await view.compute_run_in_progress_subset(key=key, from_subset=all_of_it),
-            await view.compute_backfill_in_progress_subset(key=key, from_subset=all_of_it),
-        ):
-            samples |= {sample_of(one) for one in subset.expensively_compute_partition_keys()}
-    return samples
+def _backfills(instance: dg.DagsterInstance) -> int:
+    """How many backfills of embeddings automation has under way."""
+    at_work = instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED]))
+    return sum(EMBEDDING_TAGS.items() <= backfill.tags.items() for backfill in at_work)

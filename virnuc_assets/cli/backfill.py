@@ -45,6 +45,8 @@ def backfill(
         from virnuc_assets.backfill import is_daemon_alive, launch, plan
         from virnuc_assets.definitions import defs
         from virnuc_assets.partitions import sample_of
+        from virnuc_assets.settings import from_environment
+        from virnuc_assets.store.layout import Layout
 
         known = instance.get_dynamic_partitions("sample")
         if unknown := [name for name in samples or [] if name not in known]:
@@ -58,7 +60,7 @@ def backfill(
             console.result(f"nothing to do: {'there is no sample' if not known else which}")
             return
         names = sorted({sample_of(key) for keys in found.values() for key in keys})
-        ids = launch(graph, instance, found, priority)
+        ids = launch(graph, instance, Layout(from_environment().store), found, priority)
         alive = is_daemon_alive(instance)
     console.table(
         f"{len(names)} samples in {len(ids)} backfills, priority {priority}",

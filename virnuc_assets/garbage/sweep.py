@@ -46,7 +46,8 @@ def sweep(settings: Settings, least_age: float, delete: bool = False) -> Sweep:
     found: list[Unneeded] = []
     in_use: list[str] = []
     for name in _names(layout):
-        with _held(folders_of(layout, name), shard_folders_of(layout, name)) as free:
+        with_locks = (layout.index(name), *shard_folders_of(layout, name))
+        with _held(folders_of(layout, name), with_locks) as free:
             if not free:
                 in_use.append(name)
                 continue
@@ -79,13 +80,14 @@ def _names(layout: Layout) -> list[str]:
 
 
 @contextmanager
-def _held(folders: Iterable[Path], of_shards: Iterable[Path]) -> Iterator[bool]:
-    """Whether nobody else holds one of `folders` (see `store.lock`) or makes shards `of_shards`.
+def _held(folders: Iterable[Path], with_locks: Iterable[Path]) -> Iterator[bool]:
+    """Whether nobody else holds one of `folders`, or is at work in one of `with_locks`.
 
-    Inside, we hold them all.
+    The first are held as `store.lock` has it, the others as `store.shard_locks`. Inside, we hold
+    them all.
     """
     with ExitStack() as stack:
-        for folder in of_shards:
+        for folder in with_locks:
             if not stack.enter_context(folder_if_free(folder)):
                 yield False
                 return

@@ -20,6 +20,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -79,7 +80,7 @@ def main(arguments: list[str]) -> int:
 def _embed_all(jobs: Callable[[], Sequence[Job]], emit: Emit, logs: Path | None) -> int:
     done, failed = 0, False
     try:
-        with BetweenJobs() as between:
+        with closing(BetweenJobs()) as between:
             for number, job in enumerate(jobs()):
                 if number:
                     emit(JobBegins(number))

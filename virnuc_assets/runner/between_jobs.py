@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
 
 from virnuc_assets.encoders import catalog
 from virnuc_assets.encoders.catalog import Weights
@@ -17,7 +16,7 @@ _Stamps = tuple[tuple[str, int, int, int], ...]
 
 
 class BetweenJobs:
-    """Jobs of one process, one after the other; on leaving it no worker is alive.
+    """Jobs of one process, one after the other; once it is closed no worker is alive.
 
     `workers`: those that wait for a job. `budgets`: token budgets that were halved, by device.
     `was_loaded`: a worker was ready with the encoder at hand, which so cannot be unusable.
@@ -59,15 +58,8 @@ class BetweenJobs:
             self._fault = str(error)
             raise
 
-    def __enter__(self) -> BetweenJobs:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End all workers."""
         self.workers.end()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -68,7 +68,7 @@ def run(
             went wrong would go wrong with every block.
     """
     if between is None:
-        with BetweenJobs() as between:
+        with closing(BetweenJobs()) as between:
             return run(job, emit, worker, make_pool, log_folder, between)
     job = job.resolved()
     encoding = job.encoding

@@ -76,10 +76,7 @@ class _Worker:
 
 
 class IdleWorkers:
-    """Workers between two local pools, by device; some may still load their encoder.
-
-    A context manager: on leaving it none is alive.
-    """
+    """Workers between two local pools, by device; some may still load their encoder."""
 
     def __init__(self) -> None:
         """None so far."""
@@ -108,17 +105,6 @@ class IdleWorkers:
         """End them all."""
         _end(list(self._workers.values()))
         self._workers.clear()
-
-    def __enter__(self) -> IdleWorkers:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.end()
 
 
 class LocalPool:

@@ -3,102 +3,29 @@
 The daemon's own loop and the webserver's own schema, in this process, on assets that take no time.
 """
 
-import logging
-import sys
-
 import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
-from dagster._core.remote_origin import InProcessCodeLocationOrigin
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
-from dagster._daemon.backfill import execute_backfill_iteration
-from dagster_graphql.schema import create_schema
 
-from virnuc_assets.backfill import PRIORITY_TAG, launch, plan
+from virnuc_assets.backfill import PRIORITY_TAG, launch
 from virnuc_assets.partitions import N_SHARDS, sample_of
-from virnuc_assets_tests.dagster.deployment import Deployment
-from virnuc_assets_tests.dagster.stand_ins import CHAIN, FAILING, definitions, partitions
+from virnuc_assets.sample_batches import MOST_BYTES
+from virnuc_assets_tests.dagster.stand_ins import CHAIN, partitions
 from virnuc_assets_tests.dagster.test_daemon import GO_ON, LAUNCH
+from virnuc_assets_tests.dagster.workplace import workplace_of
 
 pytestmark = pytest.mark.platform
 
-LOCATION = "virnuc_assets"
-SYNCHRONOUS = {
-    "run_coordinator": {
-        "module": "dagster._core.run_coordinator",
-        "class": "DefaultRunCoordinator",
-    },
-    "run_launcher": {
-        "module": "dagster._core.launcher.sync_in_memory_run_launcher",
-        "class": "SyncInMemoryRunLauncher",
-    },
-}
 CODE = """
 from virnuc_assets_tests.dagster.stand_ins import definitions
 defs = definitions({root!r})
 """
 
 
-class Workplace(Deployment):
-    """A deployment with a workspace, whose daemon and webserver are calls."""
-
-    def __init__(self, root, instance, context):
-        super().__init__(root, instance)
-        self.context = context
-        self.defs = definitions(self.layout.root)
-        self.schema = create_schema()
-
-    def query(self, text, **variables):
-        answer = self.schema.execute(
-            text, context_value=self.context.create_request_context(), variables=variables
-        )
-        assert not answer.errors, answer.errors
-        return answer.data
-
-    def run_daemon(self):
-        """Let the backfill daemon do all there is to do."""
-        logger = logging.getLogger("backfills")
-        for _ in range(50):
-            errors = [e for e in execute_backfill_iteration(self.context, logger) if e]
-            assert not errors, errors
-            if all(b.status not in WORKED_AT for b in self.instance.get_backfills()):
-                return
-        pytest.fail("the backfill never ended")
-
-    def plan(self, names, which):
-        return plan(self.defs.resolve_asset_graph(), self.instance, names, which)
-
-    def backfill(self, names, which="all", priority=0):
-        found = self.plan(names, which)
-        graph = self.defs.resolve_asset_graph()
-        (backfill,) = launch(graph, self.instance, found, priority)
-        self.run_daemon()
-        return self.instance.get_backfill(backfill)
-
-    def fail_at(self, *keys):
-        (self.layout.root / FAILING).write_text("\n".join(keys))
-
-
-WORKED_AT = (BulkActionStatus.REQUESTED, BulkActionStatus.FAILING, BulkActionStatus.CANCELING)
-
-
 @pytest.fixture
 def workplace(tmp_path):
-    code = tmp_path / "code.py"
-    code.write_text(CODE.format(root=str(tmp_path / "store")))
-    origin = InProcessCodeLocationOrigin(
-        LoadableTargetOrigin(executable_path=sys.executable, python_file=str(code)),
-        location_name=LOCATION,
-    )
-    home = tmp_path / "dagster"
-    home.mkdir()
-    with (
-        dg.instance_for_test(temp_dir=str(home), overrides=SYNCHRONOUS) as instance,
-        WorkspaceProcessContext(instance, InProcessWorkspaceLoadTarget(origin)) as context,
-    ):
-        yield Workplace(tmp_path, instance, context)
+    with workplace_of(tmp_path, CODE) as workplace:
+        yield workplace
 
 
 def whole(*names):
@@ -149,16 +76,20 @@ def test_what_is_missing_is_planned_with_what_follows(workplace):
     assert workplace.plan(["done", "indexed", "partly", "new"], "missing") == {}
 
 
-def test_a_backfill_holds_no_more_samples_than_there_are_shards(workplace):
-    """Dagster would embed more samples a shard of each at a time."""
-    names = [f"s{number}" for number in range(2 * N_SHARDS + 1)]
-    for name in names:
-        workplace.add(name)
+def test_a_backfill_holds_small_samples_or_no_more_than_there_are_shards(workplace):
+    """Dagster embeds more samples a shard of each at a time."""
+    large = [f"large{number}" for number in range(N_SHARDS + 1)]
+    small = [f"small{number}" for number in range(N_SHARDS + 2)]
+    for name in (*large, *small):
+        fasta = workplace.add(name)
+        if name in large:
+            with fasta.open("r+b") as file:
+                file.truncate(MOST_BYTES + 1)
     graph = workplace.defs.resolve_asset_graph()
-    ids = launch(graph, workplace.instance, workplace.plan(names, "all"), 0)
+    found = workplace.plan([*large, *small], "all")
+    ids = launch(graph, workplace.instance, workplace.layout, found, 0)
     targets = [workplace.instance.get_backfill(one).title.split(", ") for one in ids]
-    assert [len(target) for target in targets] == [N_SHARDS, N_SHARDS, 1]
-    assert sorted(name for target in targets for name in target) == names
+    assert targets == [large[:N_SHARDS], [large[-1], *small[: N_SHARDS - 1]], small[N_SHARDS - 1 :]]
 
 
 def test_only_what_failed_and_what_follows_is_done_again(workplace):

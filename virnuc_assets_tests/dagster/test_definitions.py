@@ -62,6 +62,7 @@ def test_the_code_location_holds_the_chain_its_jobs_and_its_sensors():
         "automation_of_calls",
         "lost_runs",
         "lost_materialisations",
+        "lost_retries",
     }
     dg.Definitions.validate_loadable(defs)
 

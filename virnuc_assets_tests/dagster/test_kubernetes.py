@@ -34,6 +34,8 @@ from virnuc_assets.backfill import launch, plan
 from virnuc_assets.definitions import defs
 from virnuc_assets.partitions import N_SHARDS
 from virnuc_assets.pool_tags import PoolTagsRunCoordinator
+from virnuc_assets.settings import from_environment
+from virnuc_assets.store.layout import Layout
 
 pytestmark = pytest.mark.platform
 
@@ -332,7 +334,7 @@ def test_a_backfill_of_samples_is_a_pod_for_each_shard(cluster_of_its_own, monke
     target = ModuleTarget(module, attribute=None, working_directory=None, location_name=None)
     daemon = QueuedRunCoordinatorDaemon(interval_seconds=1)
     with WorkspaceProcessContext(instance, target) as context, daemon:
-        launch(graph, instance, embeddings, 0)
+        launch(graph, instance, Layout(from_environment().store), embeddings, 0)
         logger = dg.get_dagster_logger()
         assert not [error for error in execute_backfill_iteration(context, logger) if error]
         queued = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))

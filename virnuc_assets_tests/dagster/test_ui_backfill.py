@@ -5,24 +5,19 @@ processes of their own.
 """
 
 import subprocess
-import sys
 
 import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
-from dagster._core.remote_origin import InProcessCodeLocationOrigin
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 
 from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
 from virnuc_assets.partitions import N_SHARDS
 from virnuc_assets.settings import ENCODERS
 from virnuc_assets_tests.dagster.deployment import FASTA
 from virnuc_assets_tests.dagster.stand_ins import CHAIN
-from virnuc_assets_tests.dagster.test_backfill import LOCATION, SYNCHRONOUS, Workplace
 from virnuc_assets_tests.dagster.test_daemon import LAUNCH
 from virnuc_assets_tests.dagster.test_shards import assert_whole, encoders_loaded
+from virnuc_assets_tests.dagster.workplace import workplace_of
 
 pytestmark = pytest.mark.platform
 
@@ -36,19 +31,8 @@ defs = build_defs({{"store": Store(root={root!r})}})
 
 @pytest.fixture
 def workplace(tmp_path):
-    code = tmp_path / "code.py"
-    code.write_text(CODE.format(root=str(tmp_path / "store")))
-    origin = InProcessCodeLocationOrigin(
-        LoadableTargetOrigin(executable_path=sys.executable, python_file=str(code)),
-        location_name=LOCATION,
-    )
-    home = tmp_path / "dagster"
-    home.mkdir()
-    with (
-        dg.instance_for_test(temp_dir=str(home), overrides=SYNCHRONOUS) as instance,
-        WorkspaceProcessContext(instance, InProcessWorkspaceLoadTarget(origin)) as context,
-    ):
-        yield Workplace(tmp_path, instance, context)
+    with workplace_of(tmp_path, CODE) as workplace:
+        yield workplace
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pickle
 import shutil
 import signal
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +32,13 @@ from virnuc_assets_tests.runner.test_coordinator import PretendedPool
 from virnuc_assets_tests.runner.test_pool import is_alive, reports
 
 BLOCK = Block(0, 0, 0, 1, 1)
+
+
+@pytest.fixture
+def idle():
+    idle = IdleWorkers()
+    yield idle
+    idle.end()
 
 
 def take_jobs(link, device, job, *arguments):
@@ -56,31 +63,30 @@ def started(idle, job, device="cpu", argument="first"):
     return ready.dim, said
 
 
-def test_a_worker_goes_on_with_the_next_job_and_what_belongs_to_it(make_job):
+def test_a_worker_goes_on_with_the_next_job_and_what_belongs_to_it(idle, make_job):
     one, two = make_job(output="one"), make_job(output="two")
-    with IdleWorkers() as idle:
-        pid, said = started(idle, one)
-        assert said == (one.output, ("first",))
-        assert is_alive(pid)
-        assert started(idle, two, argument="second") == (pid, (two.output, ("second",)))
-        assert started(idle, one, argument="third") == (pid, (one.output, ("third",)))
+    pid, said = started(idle, one)
+    assert said == (one.output, ("first",))
+    assert is_alive(pid)
+    assert started(idle, two, argument="second") == (pid, (two.output, ("second",)))
+    assert started(idle, one, argument="third") == (pid, (one.output, ("third",)))
+    idle.end()
     assert not is_alive(pid)
 
 
-def test_a_worker_that_still_loads_is_not_started_twice_and_its_late_word_is_not_heard(make_job):
+def test_a_worker_that_still_loads_is_not_started_twice_nor_heard_late(idle, make_job):
     one, two = make_job(output="one"), make_job(output="two")
     Path(one.output).mkdir()
-    with IdleWorkers() as idle:
-        with LocalPool(take_jobs, (), idle=idle) as pool:
-            pool.start("loads for long", one)
-            assert pool.wait() == []
-        with LocalPool(take_jobs, (), idle=idle) as pool:
-            pool.start("loads for long", two)
-            Path(one.output, "loaded").touch()
-            ((_, ready),) = reports(pool, 1)
-            pool.send("loads for long", BLOCK)
-            assert reports(pool, 1) == [("loads for long", (two.output, ()))]
-        assert is_alive(ready.dim)
+    with LocalPool(take_jobs, (), idle=idle) as pool:
+        pool.start("loads for long", one)
+        assert pool.wait() == []
+    with LocalPool(take_jobs, (), idle=idle) as pool:
+        pool.start("loads for long", two)
+        Path(one.output, "loaded").touch()
+        ((_, ready),) = reports(pool, 1)
+        pool.send("loads for long", BLOCK)
+        assert reports(pool, 1) == [("loads for long", (two.output, ()))]
+    assert is_alive(ready.dim)
 
 
 def fail_to_load(link, device, job):
@@ -90,23 +96,22 @@ def fail_to_load(link, device, job):
     link.recv()
 
 
-def test_that_a_worker_could_not_load_is_heard_whichever_job_is_on(make_job):
+def test_that_a_worker_could_not_load_is_heard_whichever_job_is_on(idle, make_job):
     one = make_job()
     Path(one.output).mkdir()
-    with IdleWorkers() as idle:
-        with LocalPool(fail_to_load, (), idle=idle) as pool:
-            pool.start("0", one)
-        with LocalPool(fail_to_load, (), idle=idle) as pool:
-            pool.start("0", one)
-            Path(one.output, "loaded").touch()
-            assert reports(pool, 1) == [("0", Taken("in use"))]
+    with LocalPool(fail_to_load, (), idle=idle) as pool:
+        pool.start("0", one)
+    with LocalPool(fail_to_load, (), idle=idle) as pool:
+        pool.start("0", one)
+        Path(one.output, "loaded").touch()
+        assert reports(pool, 1) == [("0", Taken("in use"))]
 
 
 def test_workers_that_jobs_find_nothing_to_do_for_are_ended_after_a_while(make_job, monkeypatch):
     job = make_job(output="done before")
     runs = Runs(lambda job, device, block: None)
     runs.run(job)
-    with runs.between as between:
+    with closing(runs.between) as between:
         pid, _ = started(between.workers, job)
         runs.run(job)
         assert is_alive(pid)
@@ -116,26 +121,24 @@ def test_workers_that_jobs_find_nothing_to_do_for_are_ended_after_a_while(make_j
 
 
 @pytest.mark.parametrize("ended", ["killed", "of another encoder"])
-def test_no_other_worker_is_taken(make_job, ended):
+def test_no_other_worker_is_taken(idle, make_job, ended):
     job = make_job()
-    with IdleWorkers() as idle:
-        pid, _ = started(idle, job)
-        if ended == "killed":
-            os.kill(pid, signal.SIGKILL)
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        else:
-            job = replace(job, encoding=replace(job.encoding, attention="sdpa"))
-        assert started(idle, job)[0] != pid
-        assert not is_alive(pid)
+    pid, _ = started(idle, job)
+    if ended == "killed":
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    else:
+        job = replace(job, encoding=replace(job.encoding, attention="sdpa"))
+    assert started(idle, job)[0] != pid
+    assert not is_alive(pid)
 
 
-def test_after_an_error_no_worker_is_kept(make_job):
-    with IdleWorkers() as idle:
-        with pytest.raises(RunnerError), LocalPool(take_jobs, (), idle=idle) as pool:
-            pool.start("cpu", make_job())
-            ((_, ready),) = reports(pool, 1)
-            raise RunnerError("what went wrong")
-        assert not is_alive(ready.dim)
+def test_after_an_error_no_worker_is_kept(idle, make_job):
+    with pytest.raises(RunnerError), LocalPool(take_jobs, (), idle=idle) as pool:
+        pool.start("cpu", make_job())
+        ((_, ready),) = reports(pool, 1)
+        raise RunnerError("what went wrong")
+    assert not is_alive(ready.dim)
 
 
 class Runs:
