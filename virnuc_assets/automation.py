@@ -6,10 +6,11 @@ import warnings
 
 import dagster as dg
 
+from virnuc_assets import embedding_runs
+
 EMBEDDINGS = ("esm2_embeddings", "dnabert_s_embeddings")
 CALLS = ("predictions", "sample_report", "cohort_summary")
 _PRIORITY = "dagster/priority"
-EMBEDDING_TAGS = {_PRIORITY: "-2", "virnuc/asked_for_by": "automation"}
 
 
 def _once_inputs_are_there(dependencies_updated: dg.AutomationCondition) -> dg.AutomationCondition:
@@ -37,6 +38,7 @@ def _once_inputs_are_there(dependencies_updated: dg.AutomationCondition) -> dg.A
 
 
 after_inputs = _once_inputs_are_there(dg.AutomationCondition.any_deps_updated())
+after_index = after_inputs & embedding_runs.NoneWaits()
 
 # Calls follow the embeddings and the head: a renewed index reaches them through renewed shards, and
 # they must not start between the two.
@@ -68,15 +70,14 @@ call_sensor = dg.AutomationConditionSensorDefinition(
 with warnings.catch_warnings():
     # Beta in the versions of Dagster that this package allows.
     warnings.simplefilter("ignore", dg.BetaWarning)
-    embedding_sensor = dg.AutomationConditionSensorDefinition(
+    embedding_sensor = embedding_runs.FewRuns(
         "automation_of_embeddings",
         target=dg.AssetSelection.assets(*EMBEDDINGS),
-        run_tags=EMBEDDING_TAGS,
+        run_tags=embedding_runs.TAGS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=10,
-        # Only backfills respect the backfill policy: runs of many shards.
-        emit_backfills=True,
-        # For a condition of our own.
+        emit_backfills=False,
+        # For a condition and runs of our own.
         use_user_code_server=True,
-        description="Embeds indexed samples, a run for each, or many small ones by few runs.",
+        description="Embeds indexed samples: small ones together, by one run.",
     )

@@ -74,11 +74,15 @@ def launch(
     found: Plan,
     priority: int,
 ) -> list[str]:
-    """Ask the daemon for what was planned, a backfill a batch of samples; their ids."""
+    """Ask the daemon for what was planned, a backfill a batch of samples; their ids.
+
+    Of the shards of no more samples than there are shards, Dagster 1.13 makes a run a sample; of
+    more it makes a run a shard, and no sample can be called before the last of these runs.
+    """
     names = list(dict.fromkeys(sample_of(key) for keys in found.values() for key in keys))
     return [
         _launch(graph, instance, found, set(batch), priority)
-        for batch in batches(names, partial(file_bytes, layout))
+        for batch in batches(names, partial(file_bytes, layout), at_least=N_SHARDS)
     ]
 
 

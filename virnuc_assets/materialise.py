@@ -11,7 +11,7 @@ from virnuc_assets import console
 from virnuc_assets.assets.sources import add_samples
 from virnuc_assets.definitions import build_defs
 from virnuc_assets.errors import RunnerError
-from virnuc_assets.partitions import N_SHARDS
+from virnuc_assets.partitions import N_SHARDS, RANGE_END, RANGE_START
 from virnuc_assets.resources import resources
 from virnuc_assets.settings import Settings
 from virnuc_assets.store.layout import Layout
@@ -19,8 +19,6 @@ from virnuc_assets.store.samples import register
 
 # What went wrong is said once, by whoever catches the error; the run's log keeps the rest.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-_RANGE_START = "dagster/asset_partition_range_start"
-_RANGE_END = "dagster/asset_partition_range_end"
 
 
 def materialise_sample(
@@ -36,7 +34,7 @@ def materialise_sample(
     layout = Layout(settings.store)
     add_samples(instance, layout, settings.models, [register(layout, name, fasta)])
     defs = build_defs(resources(settings))
-    shards = {_RANGE_START: f"{name}|0", _RANGE_END: f"{name}|{N_SHARDS - 1}"}
+    shards = {RANGE_START: f"{name}|0", RANGE_END: f"{name}|{N_SHARDS - 1}"}
     with console.stage(f"{name}: indexing"):
         _execute(defs, instance, "index_samples", partition=name)
     with console.stage(f"{name}: embedding with both encoders"):

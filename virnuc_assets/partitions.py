@@ -12,6 +12,10 @@ N_SHARDS = _SETTINGS.n_shards
 # which sample it is of, and may be limited by them; with one of single partitions it would not.
 EMBEDDING_RUNS = dg.BackfillPolicy.single_run() if _SETTINGS.run_per == "sample" else None
 
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+"""Tags of a run of all partitions from one to another, in the order of the definition."""
+
 samples = dg.DynamicPartitionsDefinition(name="sample")
 shards = dg.StaticPartitionsDefinition([str(shard) for shard in range(N_SHARDS)])
 # A sample's index and calls, partitioned by sample alone, meet all its shards: Dagster infers that

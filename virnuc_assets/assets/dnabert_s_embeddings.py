@@ -3,10 +3,9 @@
 import dagster as dg
 
 from virnuc_assets.assets.embedding import GPU_POOL, embed_shards
-from virnuc_assets.assets.few_samples import FewSamples
 from virnuc_assets.assets.sequence_index import sequence_index
 from virnuc_assets.assets.sources import dnabert_s_weights
-from virnuc_assets.automation import after_inputs
+from virnuc_assets.automation import after_index
 from virnuc_assets.encoders.catalog import VALUES_REVISION
 from virnuc_assets.partitions import EMBEDDING_RUNS, sample_shards
 from virnuc_assets.resources import Models, Store
@@ -15,7 +14,7 @@ from virnuc_assets.resources import Models, Store
 @dg.asset(
     partitions_def=sample_shards,
     deps=[sequence_index, dnabert_s_weights],
-    automation_condition=after_inputs & FewSamples(),
+    automation_condition=after_index,
     backfill_policy=EMBEDDING_RUNS,
     pool=GPU_POOL,
     code_version=str(VALUES_REVISION),

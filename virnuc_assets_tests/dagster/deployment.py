@@ -6,15 +6,13 @@ import dagster as dg
 
 from virnuc_assets.assets.sources import add_samples
 from virnuc_assets.definitions import build_defs
-from virnuc_assets.partitions import N_SHARDS
+from virnuc_assets.partitions import N_SHARDS, RANGE_END, RANGE_START
 from virnuc_assets.resources import Models, Store
 from virnuc_assets.sensors.sources import sources_sensor
 from virnuc_assets.settings import from_environment
 from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.samples import register
 
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 # An open reading frame each way, and a record whose every frame has a stop codon.

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from virnuc_assets.partitions import N_SHARDS
-from virnuc_assets_tests.dagster.deployment import RANGE_END, RANGE_START, Deployment
+from virnuc_assets.partitions import N_SHARDS, RANGE_END, RANGE_START
+from virnuc_assets_tests.dagster.deployment import Deployment
 from virnuc_assets_tests.dagster.processor_time import imports, say
 from virnuc_assets_tests.dagster.test_cohort import small_sample
 

@@ -20,7 +20,7 @@ from virnuc_assets.classifier.cohort import COMPARED, key_figures
 from virnuc_assets.classifier.cohort_page import TABLE
 from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
 from virnuc_assets.errors import StoreError
-from virnuc_assets.partitions import N_SHARDS
+from virnuc_assets.partitions import N_SHARDS, RANGE_END, RANGE_START
 from virnuc_assets.runner import client
 from virnuc_assets.runner.events import Failed, ShardDone
 from virnuc_assets.sequences.manifest import read_manifest
@@ -36,13 +36,7 @@ from virnuc_assets.store.embeddings import (
 )
 from virnuc_assets.store.sequence_table import SequenceTable
 from virnuc_assets.store.view import renew_view
-from virnuc_assets_tests.dagster.deployment import (
-    RANGE_END,
-    RANGE_START,
-    Deployment,
-    failure_sentence,
-    metadata,
-)
+from virnuc_assets_tests.dagster.deployment import Deployment, failure_sentence, metadata
 
 # Of `closed` every frame has a stop codon.
 FASTA = """\

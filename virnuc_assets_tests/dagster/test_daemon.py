@@ -11,8 +11,9 @@ import polars as pl
 import pytest
 
 from virnuc_assets.demo import sample
+from virnuc_assets.partitions import RANGE_END, RANGE_START
 from virnuc_assets.store.embeddings import shard_path
-from virnuc_assets_tests.dagster.deployment import FASTA, RANGE_END, RANGE_START
+from virnuc_assets_tests.dagster.deployment import FASTA
 from virnuc_assets_tests.dagster.platform import DAGSTER, VIRNUC, Platform
 
 pytestmark = pytest.mark.slow

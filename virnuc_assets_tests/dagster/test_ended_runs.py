@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from virnuc_assets_tests.dagster.deployment import RANGE_END, RANGE_START
+from virnuc_assets.partitions import RANGE_END, RANGE_START
 from virnuc_assets_tests.dagster.platform import (
     CODE_LOCATION,
     DAGSTER,

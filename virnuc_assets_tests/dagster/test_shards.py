@@ -6,19 +6,13 @@ import pytest
 
 from virnuc_assets import pipeline
 from virnuc_assets.encoders.encoder import EncoderSettings, load_encoder
-from virnuc_assets.partitions import N_SHARDS
+from virnuc_assets.partitions import N_SHARDS, RANGE_END, RANGE_START
 from virnuc_assets.runner import client
 from virnuc_assets.runner.events import Failed, ShardDone
 from virnuc_assets.sequences.manifest import read_manifest
 from virnuc_assets.store.sequence_table import SequenceTable
 from virnuc_assets.store.sharded import ShardedEmbeddings
-from virnuc_assets_tests.dagster.deployment import (
-    FASTA,
-    RANGE_END,
-    RANGE_START,
-    failure_sentence,
-    metadata,
-)
+from virnuc_assets_tests.dagster.deployment import FASTA, failure_sentence, metadata
 
 ASSET = "esm2_embeddings"
 
