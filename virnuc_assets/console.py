@@ -10,6 +10,8 @@ import logging
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from rich import box
@@ -118,6 +120,28 @@ def follow(stream: Generator[events.Event], title: str) -> list[events.ShardDone
     if failures:
         raise RunFailed(failures)
     return done
+
+
+def follow_each(
+    stream: Generator[tuple[int, events.Event]], titles: Sequence[str]
+) -> Iterator[tuple[int, RunFailed]]:
+    """Show the progress of jobs that run one after the other, as `follow` does of each.
+
+    Leaving early closes the stream.
+
+    Args:
+        stream: events, each with its job's number.
+        titles: what each job is called.
+
+    Returns:
+        The failures, each with its job's number.
+    """
+    with closing(stream):
+        for number, numbered in groupby(stream, key=itemgetter(0)):
+            try:
+                follow((event for _, event in numbered), titles[number])
+            except RunFailed as error:
+                yield number, error
 
 
 @contextmanager

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from virnuc_assets import console, pipeline
+from virnuc_assets.encoders.catalog import EncoderName
 from virnuc_assets.errors import InputError, StoreError, VirnucError
 from virnuc_assets.ray_index import Begin, indexing
 from virnuc_assets.runner import client
+from virnuc_assets.runner.job import Job
+from virnuc_assets.sample_batches import batches, file_bytes
 from virnuc_assets.sequences.manifest import IndexManifest
 from virnuc_assets.settings import ENCODERS, Settings
 from virnuc_assets.store.atomic import atomic_path
@@ -75,15 +80,8 @@ def predict_files(files: list[Path], settings: Settings) -> list[Failure]:
                 indexed[name] = path
             except VirnucError as error:
                 fail(path, error)
-    for name, path in indexed.items():
-        try:
-            _predict(layout, name, path, settings)
-        except VirnucError as error:
-            console.fail(str(error))
-            failures.append(Failure(name, str(path), str(error)))
-        except console.RunFailed as error:
-            console.fail_run(error)
-            failures += [Failure(name, str(path), reason) for reason in error.reasons]
+    for batch in batches(list(indexed), partial(file_bytes, layout)):
+        failures += _predict(layout, {name: indexed[name] for name in batch}, settings)
     try:
         _write_failures(settings.store / FAILURES_FILE, failures)
     except StoreError as error:
@@ -110,22 +108,62 @@ def _say(name: str, manifest: IndexManifest) -> None:
     )
 
 
-def _predict(layout: Layout, name: str, path: Path, settings: Settings) -> None:
-    # Another call on the same sample waits, and indexes again if this one cut it differently.
+def _predict(layout: Layout, files: dict[str, Path], settings: Settings) -> list[Failure]:
+    """Embed samples, by loads of the encoders that they share, and call them; the failures."""
+    failures: list[Failure] = []
+    jobs: dict[str, dict[EncoderName, Job]] = {}
+
+    def fail(name: str, *reasons: str) -> None:
+        jobs.pop(name, None)
+        failures.extend(Failure(name, str(files[name]), reason) for reason in reasons)
+
+    with ExitStack() as own:
+        # In the same order whoever calls, or two calls might wait for each other.
+        for name in sorted(files):
+            try:
+                own.enter_context(_own(layout, name, files[name], settings.models.chunk_length))
+                jobs[name] = _jobs(layout, name, settings)
+            except VirnucError as error:
+                console.fail(str(error))
+                fail(name, str(error))
+        for encoder in ENCODERS:
+            names = [name for name in files if name in jobs]
+            stream = client.stream_where_set([jobs[name][encoder] for name in names])
+            titles = [f"{name}, {encoder}" for name in names]
+            for number, failed in console.follow_each(stream, titles):
+                console.fail_run(failed)
+                fail(names[number], *failed.reasons)
+        for name in [name for name in files if name in jobs]:
+            try:
+                _call(layout, name, settings)
+            except VirnucError as error:
+                console.fail(str(error))
+                fail(name, str(error))
+    return failures
+
+
+@contextmanager
+def _own(layout: Layout, name: str, path: Path, chunk_length: int) -> Iterator[None]:
+    """Be the only call on a sample; index it again if one before this cut it differently."""
     with sole_writer(layout.sample(name).parent, console.warn):
-        if pipeline.index_there(layout.index(name), path, settings.models.chunk_length) is None:
-            pipeline.index_sample(layout, name, settings.models.chunk_length)
-        _embed_and_call(layout, name, settings)
+        if pipeline.index_there(layout.index(name), path, chunk_length) is None:
+            pipeline.index_sample(layout, name, chunk_length)
+        yield
 
 
-def _embed_and_call(layout: Layout, name: str, settings: Settings) -> None:
+def _jobs(layout: Layout, name: str, settings: Settings) -> dict[EncoderName, Job]:
+    shards = tuple(range(settings.n_shards))
+    return {
+        encoder: pipeline.embedding_job(
+            layout, name, settings.models.encoding(encoder), settings.n_shards, shards
+        )
+        for encoder in ENCODERS
+    }
+
+
+def _call(layout: Layout, name: str, settings: Settings) -> None:
     from virnuc_assets.reporting import report_sample
 
-    shards = tuple(range(settings.n_shards))
-    for encoder in ENCODERS:
-        encoding = settings.models.encoding(encoder)
-        job = pipeline.embedding_job(layout, name, encoding, settings.n_shards, shards)
-        console.follow(client.stream(job), f"{name}, {encoder}")
     results = layout.predictions(name)
     with console.stage(f"{name}: calling records"):
         pipeline.predict_sample(layout, name, settings.n_shards, settings.models)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -109,19 +109,7 @@ def launched(
         ) from error
     if len(jobs) > 1:
         context.log.info(f"{len(jobs)} jobs of the cluster one by one; each loads the encoder")
-    return _one_by_one(partial(ray_job.stream, context), jobs)
-
-
-def _one_by_one(
-    stream: Callable[[Job], Generator[Event]], jobs: Sequence[Job]
-) -> Generator[tuple[int, Event]]:
-    for number, job in enumerate(jobs):
-        try:
-            with closing(stream(job)) as events:
-                for event in events:
-                    yield number, event
-        except VirnucError as error:
-            yield number, Failed(str(error))
+    return client.one_by_one(partial(ray_job.stream, context), jobs)
 
 
 class EventLogger:

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from virnuc_assets.errors import RunnerError
+from virnuc_assets.errors import RunnerError, VirnucError
 from virnuc_assets.runner.events import Event, Failed, JobBegins, ShardDone, from_line
 from virnuc_assets.runner.job import Job, write_jobs
 from virnuc_assets.runner.logs import FOLDER
@@ -107,6 +107,29 @@ def stream_all(jobs: Sequence[Job]) -> Generator[tuple[int, Event]]:
             number = next(unknown, number)
             yield number, Failed(str(error))
             begun = number + 1
+
+
+def stream_where_set(jobs: Sequence[Job]) -> Generator[tuple[int, Event]]:
+    """`stream_all`, or of jobs for a cluster `stream` of each, which loads the encoder for each."""
+    if all(job.encoding.ray is None for job in jobs):
+        return stream_all(jobs)
+    return one_by_one(stream, jobs)
+
+
+def one_by_one(
+    stream_of: Callable[[Job], Generator[Event]], jobs: Sequence[Job]
+) -> Generator[tuple[int, Event]]:
+    """The events of jobs that cannot share workers, each with its job's number.
+
+    `stream_of`: the events of a job; what it raises is said by a `Failed` event.
+    """
+    for number, job in enumerate(jobs):
+        try:
+            with closing(stream_of(job)) as events:
+                for event in events:
+                    yield number, event
+        except VirnucError as error:
+            yield number, Failed(str(error))
 
 
 def _run_one(job: Job) -> Generator[Event]:

@@ -20,9 +20,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from virnuc_assets.demo.sample import FASTA
+from virnuc_assets.settings import ENCODERS
 from virnuc_assets.store.atomic import read_json
 from virnuc_assets.store.digests import sha256_file
+from virnuc_assets.store.layout import Layout
 from virnuc_assets_tests.cli.process import COMMAND, NO_MODELS, environment
+from virnuc_assets_tests.worker_logs import encoders_loaded
 
 UNTRAINED = "untrained"
 CLOSED = ">closed\nTAACTAACTAACTAACTAACTTAGTTAGTTAGTTAGTTAG\n"
@@ -90,6 +93,10 @@ def test_a_broken_file_does_not_stop_the_others(called):
     errors = [line for line in called.done.stderr.splitlines() if line.startswith("error: ")]
     assert errors == [f"error: {failure['reason']}"]
     assert called.done.stderr.endswith(f"1 of 3 files failed; see {called.out}/failed.tsv\n")
+
+
+def test_small_files_share_one_load_of_each_encoder(called):
+    assert encoders_loaded(Layout(called.out)) == len(ENCODERS)
 
 
 @pytest.mark.parametrize("sample", ["demo", "reads"])

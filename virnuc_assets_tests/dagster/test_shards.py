@@ -13,6 +13,7 @@ from virnuc_assets.sequences.manifest import read_manifest
 from virnuc_assets.store.sequence_table import SequenceTable
 from virnuc_assets.store.sharded import ShardedEmbeddings
 from virnuc_assets_tests.dagster.deployment import FASTA, failure_sentence, metadata
+from virnuc_assets_tests.worker_logs import encoders_loaded
 
 ASSET = "esm2_embeddings"
 
@@ -105,12 +106,6 @@ def embed_from_to(deployment, first, last, asset=ASSET):
         tags={RANGE_START: first, RANGE_END: last},
         asset_selection=[dg.AssetKey(asset)],
     )
-
-
-def encoders_loaded(layout):
-    """How often workers loaded an encoder, by their own account."""
-    logs = layout.root.rglob("worker-*.log")
-    return sum(path.read_text().count("loaded EncoderDescription") for path in logs)
 
 
 @pytest.mark.slow

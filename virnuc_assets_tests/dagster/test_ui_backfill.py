@@ -16,8 +16,9 @@ from virnuc_assets.settings import ENCODERS
 from virnuc_assets_tests.dagster.deployment import FASTA
 from virnuc_assets_tests.dagster.stand_ins import CHAIN
 from virnuc_assets_tests.dagster.test_daemon import LAUNCH
-from virnuc_assets_tests.dagster.test_shards import assert_whole, encoders_loaded
+from virnuc_assets_tests.dagster.test_shards import assert_whole
 from virnuc_assets_tests.dagster.workplace import workplace_of
+from virnuc_assets_tests.worker_logs import encoders_loaded
 
 pytestmark = pytest.mark.platform
 
