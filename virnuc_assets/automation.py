@@ -37,6 +37,38 @@ def _once_inputs_are_there(dependencies_updated: dg.AutomationCondition) -> dg.A
     )
 
 
+class MadeTogether(dg.AutomationCondition[dg.AssetKey]):
+    """True for partitions of a dependency whose last run was to make the asset in question too.
+
+    As Dagster's `executed_with_root_target`, which in 1.13 knows that of one partition alone, the
+    one that was made last. Of others, whose runs are still at work, the asset would be asked for
+    once more.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the UI calls it."""
+        return "made_together"
+
+    def evaluate(
+        self, context: dg.AutomationContext[dg.AssetKey]
+    ) -> dg.AutomationResult[dg.AssetKey]:
+        """Of the candidates, those of which the root asset was planned by the same run."""
+        instance = context.asset_graph_view.instance
+        together = set()
+        for partition in context.candidate_subset.expensively_compute_partition_keys():
+            events = dg.AssetRecordsFilter(context.key, asset_partitions=[partition])
+            for made in instance.fetch_materializations(events, limit=1).records:
+                planned = instance.get_records_for_run(
+                    made.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+                ).records
+                if any(one.asset_key == context.root_context.key for one in planned):
+                    together.add(partition)
+        return dg.AutomationResult(
+            context, context.candidate_subset.compute_intersection_with_partition_keys(together)
+        )
+
+
 after_inputs = _once_inputs_are_there(dg.AutomationCondition.any_deps_updated())
 after_index = after_inputs & embedding_runs.NoneWaits()
 
@@ -44,6 +76,14 @@ after_index = after_inputs & embedding_runs.NoneWaits()
 # they must not start between the two.
 after_embeddings = _once_inputs_are_there(
     dg.AutomationCondition.any_deps_updated().ignore(dg.AssetSelection.assets("sequence_index"))
+)
+
+# Reports are made by the run that makes the calls.
+after_calls = _once_inputs_are_there(
+    dg.AutomationCondition.any_deps_match(
+        (dg.AutomationCondition.newly_updated() & ~MadeTogether())
+        | dg.AutomationCondition.will_be_requested()
+    )
 )
 
 # Of runs that wait, those of samples that are further on go first: of many new samples the first
@@ -58,15 +98,6 @@ automation_sensor = dg.AutomationConditionSensorDefinition(
     emit_backfills=False,
     description="Indexes samples.",
 )
-call_sensor = dg.AutomationConditionSensorDefinition(
-    "automation_of_calls",
-    target=dg.AssetSelection.assets(*CALLS),
-    run_tags={_PRIORITY: "-1"},
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    minimum_interval_seconds=10,
-    emit_backfills=False,
-    description="Takes embedded samples to their reports, and sums all up.",
-)
 with warnings.catch_warnings():
     # Beta in the versions of Dagster that this package allows.
     warnings.simplefilter("ignore", dg.BetaWarning)
@@ -80,4 +111,15 @@ with warnings.catch_warnings():
         # For a condition and runs of our own.
         use_user_code_server=True,
         description="Embeds indexed samples: small ones together, by one run.",
+    )
+    call_sensor = dg.AutomationConditionSensorDefinition(
+        "automation_of_calls",
+        target=dg.AssetSelection.assets(*CALLS),
+        run_tags={_PRIORITY: "-1"},
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=10,
+        emit_backfills=False,
+        # For a condition of our own.
+        use_user_code_server=True,
+        description="Takes embedded samples to their reports, and sums all up.",
     )

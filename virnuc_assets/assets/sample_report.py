@@ -6,7 +6,7 @@ import dagster as dg
 
 from virnuc_assets.assets.failures import explained
 from virnuc_assets.assets.predictions import predictions
-from virnuc_assets.automation import after_inputs
+from virnuc_assets.automation import after_calls
 from virnuc_assets.partitions import samples
 from virnuc_assets.resources import Store
 
@@ -17,7 +17,7 @@ _REVISION = "1"
 @dg.asset(
     partitions_def=samples,
     deps=[predictions],
-    automation_condition=after_inputs,
+    automation_condition=after_calls,
     code_version=_REVISION,
     group_name="virnuc",
     kinds={"html", "matplotlib"},

@@ -2,6 +2,12 @@
 
 import dagster as dg
 import pytest
+from dagster._core.events import (
+    AssetMaterializationPlannedData,
+    DagsterEvent,
+    DagsterEventType,
+    StepMaterializationData,
+)
 from dagster._core.test_utils import create_run_for_test
 
 from virnuc_assets import embedding_runs
@@ -79,6 +85,65 @@ def test_a_renewed_index_renews_all_that_follows(deployment, requested):
     assert requested() == {}
     deployment.embed("s")
     assert requested() == {"predictions": {"s"}, "sample_report": {"s"}}
+
+
+class CallingRun:
+    """A run that is at work on a sample's calls and report."""
+
+    def __init__(self, instance, name):
+        self.instance, self.name = instance, name
+        assets = ("predictions", "sample_report")
+        self.run = create_run_for_test(
+            instance,
+            status=dg.DagsterRunStatus.STARTED,
+            asset_selection=frozenset(map(dg.AssetKey, assets)),
+        )
+        for asset in assets:
+            planned = AssetMaterializationPlannedData(dg.AssetKey(asset), partition=name)
+            self.report(
+                DagsterEvent.build_asset_materialization_planned_event(
+                    self.run.job_name, asset, planned
+                )
+            )
+
+    def report(self, event):
+        self.instance.report_dagster_event(event, self.run.run_id)
+
+    def make(self, asset):
+        made = dg.AssetMaterialization(asset, partition=self.name)
+        self.report(
+            DagsterEvent(
+                DagsterEventType.ASSET_MATERIALIZATION.value,
+                self.run.job_name,
+                event_specific_data=StepMaterializationData(made),
+            )
+        )
+
+
+def test_a_report_that_the_calls_run_is_about_to_make_is_not_asked_for(deployment, requested):
+    """Nor are those of other runs that are at work at the same time."""
+    requested()
+    names = ("s", "t")
+    for name in names:
+        deployment.add(name)
+    requested()
+    for step in (deployment.index, deployment.embed):
+        for name in names:
+            step(name)
+    assert requested()["sample_report"] == set(names)
+    runs = [CallingRun(deployment.instance, name) for name in names]
+    assert requested() == {}
+    for run in runs:
+        run.make("predictions")
+    assert requested() == {}
+    for run in runs:
+        run.make("sample_report")
+        deployment.instance.report_run_canceled(run.run)
+    assert requested() == {}
+    again = CallingRun(deployment.instance, "s")
+    again.make("predictions")
+    again.instance.report_run_failed(again.run)
+    assert requested() == {}, "what failed waits for a person"
 
 
 def test_while_a_run_waits_for_the_gpus_no_other_is_asked_for(deployment, requested):
