@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,27 +40,53 @@ def until(what, holds):
     raise AssertionError(f"never happened: {what}")
 
 
+@contextmanager
+def ray_folder():
+    """A folder for a cluster's sessions and journals; at the end none of its processes is left."""
+    # Short, for the names of sockets in it are.
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    # Ray notes the address of the newest cluster there, and makes no such folder.
+    (folder / "ray").mkdir()
+    (folder / "journals").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        patch.setenv("RAY_TMPDIR", str(folder))
+        patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        patch.setenv("PYTHONPATH", str(REPOSITORY))
+        patch.setenv(slowly.JOURNALS, str(folder / "journals"))
+        try:
+            yield folder
+        finally:
+            for process in processes_in(folder):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGTERM)
+            until("Ray's processes are gone", lambda: not processes_in(folder))
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def asked(address, question):
+    """What the cluster at `address` says; `question` is a number, in Python."""
+    asking = "import ray, sys; ray.init(sys.argv[1], logging_level='ERROR'); "
+    answer = subprocess.run(
+        [sys.executable, "-c", f"{asking}print({question})", address],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(answer.stdout.split()[-1])
+
+
 class Nodes:
     """A head without devices, and nodes that come and go."""
 
-    def __init__(self, head):
-        # Short, for the names of sockets in it are.
-        self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-        # Ray notes the address of the newest cluster there, and makes no such folder.
-        (self.folder / "ray").mkdir()
-        environment = {**ENVIRONMENT, "RAY_TMPDIR": str(self.folder)}
-        self._saved = {name: os.environ.get(name) for name in (*environment, "PATH", "PYTHONPATH")}
-        os.environ.update(environment)
-        os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        os.environ["PYTHONPATH"] = str(REPOSITORY)
+    def __init__(self, folder, head):
         from ray.cluster_utils import Cluster
 
-        self.journals = self.folder / "journals"
-        self.journals.mkdir()
-        os.environ[slowly.JOURNALS] = str(self.journals)
+        self.journals = folder / "journals"
         self.cluster = Cluster(
             initialize_head=True,
-            head_node_args={"num_cpus": 0, "temp_dir": str(self.folder), **SMALL, **head},
+            head_node_args={"num_cpus": 0, "temp_dir": str(folder), **SMALL, **head},
         )
         self.address = self.cluster.address
 
@@ -71,12 +98,7 @@ class Nodes:
 
     def free(self):
         """CPUs that no actor holds, as the cluster says."""
-        asking = "import ray, sys; ray.init(sys.argv[1], logging_level='ERROR'); "
-        asking += "print(ray.available_resources().get('CPU', 0))"
-        answer = subprocess.run(
-            [sys.executable, "-c", asking, self.address], capture_output=True, text=True, check=True
-        )
-        return float(answer.stdout.split()[-1])
+        return asked(self.address, "ray.available_resources().get('CPU', 0)")
 
     def stop(self):
         with suppress(Exception):
@@ -84,13 +106,20 @@ class Nodes:
 
             ray.shutdown()
         self.cluster.shutdown()
-        for name, value in self._saved.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-        until("Ray's processes are gone", lambda: not processes_in(self.folder))
-        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def nodes_of(count, takes_jobs=False):
+    """A head and so many nodes; with `takes_jobs` there is a dashboard."""
+    dashboard = {"include_dashboard": takes_jobs, **({"dashboard_port": 0} if takes_jobs else {})}
+    with ray_folder() as folder:
+        nodes = Nodes(folder, dashboard)
+        try:
+            for _ in range(count):
+                nodes.add()
+            yield nodes
+        finally:
+            nodes.stop()
 
 
 def raylet_of(node):
@@ -111,13 +140,8 @@ def processes_in(folder):
 @pytest.fixture(scope="module")
 def nodes():
     """A head and three nodes."""
-    nodes = Nodes({"include_dashboard": False})
-    try:
-        for _ in range(3):
-            nodes.add()
+    with nodes_of(3) as nodes:
         yield nodes
-    finally:
-        nodes.stop()
 
 
 class Run:

@@ -17,7 +17,7 @@ from virnuc_assets.runner.job import RayCluster
 from virnuc_assets_tests.dagster.deployment import Deployment, metadata
 from virnuc_assets_tests.dagster.test_ended_runs import many_open_frames
 from virnuc_assets_tests.faults.jobs import make_job
-from virnuc_assets_tests.ray_cluster.conftest import REPOSITORY, Nodes, until
+from virnuc_assets_tests.ray_cluster.conftest import REPOSITORY, nodes_of, until
 
 pytestmark = [pytest.mark.platform, pytest.mark.slow]
 
@@ -28,13 +28,8 @@ FASTA = ">first\n" + "ATGGCTAAAGGTGCTGCTCGTAAACGTGCTGGT" * 4 + "\n>second\n" + "
 @pytest.fixture(scope="module")
 def nodes():
     """A head that takes jobs, and two nodes."""
-    nodes = Nodes({"include_dashboard": True, "dashboard_port": 0})
-    try:
-        for _ in range(2):
-            nodes.add()
+    with nodes_of(2, takes_jobs=True) as nodes:
         yield nodes
-    finally:
-        nodes.stop()
 
 
 @pytest.fixture

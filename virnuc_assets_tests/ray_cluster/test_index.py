@@ -16,7 +16,7 @@ from virnuc_assets.errors import InputError, RunnerError
 from virnuc_assets.ray_index import HERE, indexing
 from virnuc_assets.runner.job import RayCluster
 from virnuc_assets_tests.dagster.deployment import Deployment
-from virnuc_assets_tests.ray_cluster.conftest import REPOSITORY, Nodes, until
+from virnuc_assets_tests.ray_cluster.conftest import REPOSITORY, nodes_of, until
 
 pytestmark = [pytest.mark.platform, pytest.mark.slow]
 
@@ -28,13 +28,8 @@ BROKEN = ">first\nATG\n>first\nATG\n"
 @pytest.fixture(scope="module")
 def nodes():
     """A head that takes jobs and has no CPU, and two nodes."""
-    nodes = Nodes({"include_dashboard": True, "dashboard_port": 0})
-    try:
-        for _ in range(2):
-            nodes.add()
+    with nodes_of(2, takes_jobs=True) as nodes:
         yield nodes
-    finally:
-        nodes.stop()
 
 
 @pytest.fixture(params=["from a machine of it", "from outside"])

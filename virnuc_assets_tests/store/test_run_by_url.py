@@ -197,12 +197,11 @@ def test_a_sequence_that_breaks_its_block_is_set_aside_there_too(local, url, tmp
 @pytest.mark.platform
 def test_a_run_on_a_ray_cluster_whose_nodes_share_no_folder(local, url, proxy, tmp_path):
     pytest.importorskip("ray")
-    from virnuc_assets_tests.ray_cluster.conftest import SMALL, Nodes
+    from virnuc_assets_tests.ray_cluster.conftest import SMALL, nodes_of
 
     run(local)
     # Its processes go where `url` is, as this one does.
-    nodes = Nodes({"include_dashboard": False})
-    try:
+    with nodes_of(0) as nodes:
         caches = [tmp_path / f"node-{number}" for number in range(2)]
         for cache in caches:
             nodes.cluster.add_node(num_cpus=1, **SMALL, env_vars={"VIRNUC_CACHE": str(cache)})
@@ -210,8 +209,6 @@ def test_a_run_on_a_ray_cluster_whose_nodes_share_no_folder(local, url, proxy, t
         encoding = replace(local.encoding, ray=cluster)
         here = replace(local, encoding=encoding, output=str(tmp_path / "here"))
         events = list(client.stream(here))
-    finally:
-        nodes.stop()
     assert of_kind(events, Failed) == []
     assert files(here.output) == files(local.output)
     # A node may have come too late for any block; none fetched the sequences twice.
@@ -224,30 +221,26 @@ def test_a_run_on_a_ray_cluster_whose_nodes_share_no_folder(local, url, proxy, t
 def test_a_node_whose_disk_is_full_is_left_out(local, url, tmp_path):
     pytest.importorskip("ray")
     from virnuc_assets_tests.faults.jobs import small_disk
-    from virnuc_assets_tests.ray_cluster.conftest import SMALL, Nodes
+    from virnuc_assets_tests.ray_cluster.conftest import SMALL, nodes_of
 
     run(local)
-    nodes = Nodes({"include_dashboard": False})
-    with small_disk(tmp_path / "small", megabytes=1) as disk:
+    with small_disk(tmp_path / "small", megabytes=1) as disk, nodes_of(0) as nodes:
         if disk is None:
             pytest.skip("needs a file system of its own")
-        try:
-            large = tmp_path / "large"
-            for cache in (disk, large):
-                nodes.cluster.add_node(num_cpus=1, **SMALL, env_vars={"VIRNUC_CACHE": str(cache)})
-            with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
-                while filler.write(bytes(2**12)):
-                    pass
-            cluster = RayCluster(nodes.address, workers=2, exchange=url)
-            encoding = replace(local.encoding, ray=cluster)
-            here = replace(local, encoding=encoding, output=str(tmp_path / "here"))
-            events, told = client.stream(here), []
-            # The other node cannot begin until it is told what became of this one.
-            with sole_writer(large / local.sequences_sha256):
-                told.append(next(event for event in events if isinstance(event, Warned | Failed)))
-            events = [*told, *events]
-        finally:
-            nodes.stop()
+        large = tmp_path / "large"
+        for cache in (disk, large):
+            nodes.cluster.add_node(num_cpus=1, **SMALL, env_vars={"VIRNUC_CACHE": str(cache)})
+        with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+            while filler.write(bytes(2**12)):
+                pass
+        cluster = RayCluster(nodes.address, workers=2, exchange=url)
+        encoding = replace(local.encoding, ray=cluster)
+        here = replace(local, encoding=encoding, output=str(tmp_path / "here"))
+        events, told = client.stream(here), []
+        # The other node cannot begin until it is told what became of this one.
+        with sole_writer(large / local.sequences_sha256):
+            told.append(next(event for event in events if isinstance(event, Warned | Failed)))
+        events = [*told, *events]
     assert of_kind(events, Failed) == []
     (warned,) = of_kind(events, Warned)
     assert "is left out: " in warned.message
