@@ -70,7 +70,7 @@ class MadeTogether(dg.AutomationCondition[dg.AssetKey]):
 
 
 after_inputs = _once_inputs_are_there(dg.AutomationCondition.any_deps_updated())
-after_index = after_inputs & embedding_runs.NoneWaits()
+after_index = after_inputs & embedding_runs.NextSamples()
 
 # Calls follow the embeddings and the head: a renewed index reaches them through renewed shards, and
 # they must not start between the two.

@@ -133,7 +133,7 @@ def follow_each(
         stream: events, each with its job's number.
         titles: what each job is called.
 
-    Returns:
+    Yields:
         The failures, each with its job's number.
     """
     with closing(stream):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from pathlib import Path
 
 from virnuc_assets.errors import VirnucError
@@ -12,7 +12,7 @@ from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.samples import registered
 
 MOST_BYTES = 2**25
-"""Of the files of small samples, compressed or not: at most minutes on one GPU, or two cores."""
+"""Of the files of small samples, compressed or not: none is called before all are embedded."""
 MOST_SAMPLES = 64
 
 
@@ -22,13 +22,14 @@ def batches(
     """`names` in their order, cut into what is embedded together.
 
     Args:
-        bytes_of: the size of a sample's file; asked for when needed.
+        bytes_of: the size of a sample's file; asked for until there is enough.
         at_least: samples of a batch, however large they are.
     """
     rest = list(names)
     while rest:
-        sizes = accumulate(bytes_of(name) for name in rest[:MOST_SAMPLES])
-        taken = max(sum(size <= MOST_BYTES for size in sizes), at_least)
+        sizes = accumulate(map(bytes_of, rest[:MOST_SAMPLES]))
+        small = sum(1 for _ in takewhile(lambda size: size <= MOST_BYTES, sizes))
+        taken = max(small, at_least)
         yield rest[:taken]
         rest = rest[taken:]
 

@@ -21,6 +21,8 @@ from virnuc_assets.runner import client
 from virnuc_assets.runner.events import Event, Failed, Progress, ShardDone, Started, Warned
 from virnuc_assets.runner.job import Job
 from virnuc_assets.runner.logs import FOLDER as LOGS
+from virnuc_assets.settings import Models as ModelSettings
+from virnuc_assets.store.layout import Layout
 from virnuc_assets.store.samples import registered
 
 GPU_POOL = "gpu_host"
@@ -80,6 +82,7 @@ def embed_shards(
                     failures.append(event.message)
     except VirnucError as error:
         failures.append(str(error))
+    _compare(store.layout, list(finished), encoder, settings)
     if not failures:
         for key, metadata in finished.items():
             context.add_asset_metadata(metadata, partition_key=key)
@@ -93,6 +96,18 @@ def embed_shards(
         metadata={"failures": failures, "shards_done": len(finished)},
         allow_retries=False,
     )
+
+
+def _compare(layout: Layout, keys: list[str], encoder: EncoderName, models: ModelSettings) -> None:
+    """Leave beside shards what a comparison with float32 finds, before they count as materialised.
+
+    Calls may follow at once, and refuse what does not agree. The check reports it, which does not
+    take place where one of the run's samples failed.
+    """
+    from virnuc_assets.spot_check import spot_check
+
+    shards = {sample: min(own) for sample, own in shards_by_sample(keys).items()}
+    spot_check(layout, shards, encoder, N_SHARDS, models)
 
 
 def launched(

@@ -12,8 +12,8 @@ import datetime
 
 import dagster as dg
 
-WILL_RETRY_TAG = "dagster/will_retry"
-RETRIED_TAG = "dagster/auto_retry_run_id"
+_WILL_RETRY_TAG = "dagster/will_retry"
+_PARENT_TAG = "dagster/parent_run_id"
 # The daemon may be at other runs.
 _PATIENCE = datetime.timedelta(minutes=1)
 _LOOK_BACK = datetime.timedelta(days=1)
@@ -32,15 +32,22 @@ def lost_retries_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     now = datetime.datetime.now(datetime.UTC)
     wait_for_another_try = dg.RunsFilter(
         statuses=[dg.DagsterRunStatus.FAILURE],
-        tags={WILL_RETRY_TAG: "true"},
+        tags={_WILL_RETRY_TAG: "true"},
         updated_after=now - _LOOK_BACK,
         updated_before=now - _PATIENCE,
     )
     for run in instance.get_runs(wait_for_another_try):
-        if RETRIED_TAG not in run.tags and _times_failed(instance, run) < _MOST_TIMES:
-            instance.report_run_failed(run, "Said again, since the run is not tried again.")
+        if not _was_tried_again(instance, run) and _times_failed(instance, run) < _MOST_TIMES:
+            instance.report_run_failed(
+                run, "Said again, because it is not tried again; why it failed is said above."
+            )
             context.log.warning(f"run {run.run_id}: was not tried again; Dagster is told anew")
     return dg.SkipReason("This sensor starts no runs.")
+
+
+def _was_tried_again(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """By Dagster or by a person."""
+    return instance.get_runs_count(dg.RunsFilter(tags={_PARENT_TAG: run.run_id})) > 0
 
 
 def _times_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int:

@@ -22,7 +22,6 @@ _PROC = Path("/proc")
 _ENDED = "ZX"
 # By so much the clock may have been set since.
 _CLOCK_SECONDS = 60.0
-_START_SECONDS = 60.0
 _HAVE_A_PROCESS = [
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
@@ -40,10 +39,9 @@ def lost_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     Runs that a code server elsewhere has started are left alone: their processes cannot be seen.
     """
     instance = context.instance
-    for record in instance.get_run_records(dg.RunsFilter(statuses=_HAVE_A_PROCESS)):
-        run = record.dagster_run
+    for run in instance.get_runs(dg.RunsFilter(statuses=_HAVE_A_PROCESS)):
         # Its process may have ended well since it was listed.
-        if _is_lost(instance, record) and _has_a_process(instance, run.run_id):
+        if _is_lost(instance, run) and _has_a_process(instance, run.run_id):
             instance.report_run_failed(run, "The run's process and its code server were killed.")
             context.log.warning(f"run {run.run_id}: its process is gone; it counts as failed")
     return dg.SkipReason("This sensor starts no runs.")
@@ -54,23 +52,21 @@ def _has_a_process(instance: dg.DagsterInstance, run_id: str) -> bool:
     return run is not None and run.status in _HAVE_A_PROCESS
 
 
-def _is_lost(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
-    run = record.dagster_run
+def _is_lost(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     server = json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("socket")
     if server is None or not _PROC.is_dir() or _answers(server):
         return False
-    said = instance.get_records_for_run(
+    records = instance.get_records_for_run(
         run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT, limit=20
     ).records
-    for one in said:
-        event = one.event_log_entry.dagster_event
+    for record in records:
+        event = record.event_log_entry.dagster_event
         pid = event and event.engine_event_data.metadata.get("pid")
         if pid is not None:
             began = _began(int(str(pid.value)))
             # A number may be given to another process.
-            return began is None or began > one.event_log_entry.timestamp + _CLOCK_SECONDS
-    # A process says its number when it begins; one that was killed before that never will.
-    return time.time() - record.update_timestamp.timestamp() > _START_SECONDS
+            return began is None or began > record.event_log_entry.timestamp + _CLOCK_SECONDS
+    return False
 
 
 def _answers(path: str) -> bool:

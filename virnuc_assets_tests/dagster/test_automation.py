@@ -8,7 +8,13 @@ from dagster._core.events import (
     DagsterEventType,
     StepMaterializationData,
 )
+from dagster._core.remote_origin import (
+    InProcessCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 from dagster._core.test_utils import create_run_for_test
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from virnuc_assets import embedding_runs
 from virnuc_assets.partitions import N_SHARDS, sample_of
@@ -146,6 +152,18 @@ def test_a_report_that_the_calls_run_is_about_to_make_is_not_asked_for(deploymen
     assert requested() == {}, "what failed waits for a person"
 
 
+def queued(instance, tags):
+    return create_run_for_test(
+        instance,
+        status=dg.DagsterRunStatus.QUEUED,
+        tags=tags,
+        remote_job_origin=RemoteJobOrigin(
+            RemoteRepositoryOrigin(InProcessCodeLocationOrigin(LoadableTargetOrigin()), "r"), "job"
+        ),
+        job_code_origin=None,
+    )
+
+
 def test_while_a_run_waits_for_the_gpus_no_other_is_asked_for(deployment, requested):
     requested()
     for name in ("s", "t"):
@@ -153,12 +171,22 @@ def test_while_a_run_waits_for_the_gpus_no_other_is_asked_for(deployment, reques
     requested()
     deployment.index("s")
     assert requested() == {"esm2_embeddings": SHARDS, "dnabert_s_embeddings": SHARDS}
-    waiting = create_run_for_test(
-        deployment.instance, status=dg.DagsterRunStatus.NOT_STARTED, tags=embedding_runs.TAGS
-    )
+    waiting = queued(deployment.instance, embedding_runs.TAGS)
     # What a person has asked for is not counted.
-    create_run_for_test(deployment.instance, status=dg.DagsterRunStatus.NOT_STARTED)
+    queued(deployment.instance, {})
     deployment.index("t")
     assert requested() == {}
     deployment.instance.report_run_canceled(waiting)
     assert {sample_of(key) for key in requested()["esm2_embeddings"]} == {"t"}
+
+
+def test_of_many_samples_the_first_to_come_are_asked_for_first(deployment, requested):
+    names = [f"s{number:02d}" for number in range(embedding_runs.MOST_RUNS + 1)][::-1]
+    requested()
+    for name in names:
+        deployment.add(name)
+    requested()
+    for name in names:
+        deployment.index(name)
+    assert {sample_of(key) for key in requested()["esm2_embeddings"]} == set(names[:-1])
+    assert {sample_of(key) for key in requested()["esm2_embeddings"]} == set(names[-1:])

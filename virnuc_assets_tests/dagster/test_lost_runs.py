@@ -36,8 +36,7 @@ def status(instance):
     def status(pid, server):
         tags = {GRPC_INFO_TAG: json.dumps(server)}
         run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED, tags=tags)
-        if pid is not None:
-            instance.report_engine_event("Started process.", run, EngineEventData.in_process(pid))
+        instance.report_engine_event("Started process.", run, EngineEventData.in_process(pid))
         lost_runs_sensor(dg.build_sensor_context(instance=instance))
         return instance.get_run_by_id(run.run_id).status
 
@@ -73,8 +72,8 @@ def test_a_process_that_ended_and_that_nobody_asked_about_counts_as_gone(status,
 
 
 def test_a_run_that_ends_while_it_is_looked_at_has_not_failed(status, ended, gone, monkeypatch):
-    def ends(instance, record):
-        instance.report_run_canceled(record.dagster_run)
+    def ends(instance, run):
+        instance.report_run_canceled(run)
         return True
 
     monkeypatch.setattr(lost_runs, "_is_lost", ends)
@@ -83,12 +82,6 @@ def test_a_run_that_ends_while_it_is_looked_at_has_not_failed(status, ended, gon
 
 def test_a_run_that_is_at_work_goes_on_without_its_code_server(status, gone):
     assert status(os.getpid(), gone) == dg.DagsterRunStatus.STARTED
-
-
-def test_a_run_that_was_killed_before_it_said_its_process_has_failed(status, gone, monkeypatch):
-    assert status(None, gone) == dg.DagsterRunStatus.STARTED, "it may be about to say it"
-    monkeypatch.setattr(lost_runs, "_START_SECONDS", -1.0)
-    assert status(None, gone) == dg.DagsterRunStatus.FAILURE
 
 
 def test_a_code_server_that_is_there_speaks_for_its_runs(status, ended, tmp_path):

@@ -60,7 +60,7 @@ def ray_folder():
         finally:
             for process in processes_in(folder):
                 with suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGTERM)
+                    os.kill(process, signal.SIGKILL)
             until("Ray's processes are gone", lambda: not processes_in(folder))
             shutil.rmtree(folder, ignore_errors=True)
 

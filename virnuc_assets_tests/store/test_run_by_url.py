@@ -7,7 +7,7 @@ import random
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,9 +224,11 @@ def test_a_node_whose_disk_is_full_is_left_out(local, url, tmp_path):
     from virnuc_assets_tests.ray_cluster.conftest import SMALL, nodes_of
 
     run(local)
-    with small_disk(tmp_path / "small", megabytes=1) as disk, nodes_of(0) as nodes:
+    with ExitStack() as open_until_the_end:
+        disk = open_until_the_end.enter_context(small_disk(tmp_path / "small", megabytes=1))
         if disk is None:
             pytest.skip("needs a file system of its own")
+        nodes = open_until_the_end.enter_context(nodes_of(0))
         large = tmp_path / "large"
         for cache in (disk, large):
             nodes.cluster.add_node(num_cpus=1, **SMALL, env_vars={"VIRNUC_CACHE": str(cache)})
