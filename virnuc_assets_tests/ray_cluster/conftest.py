@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -69,12 +70,14 @@ def asked(address, question):
     """What the cluster at `address` says; `question` is a number, in Python."""
     asking = "import ray, sys; ray.init(sys.argv[1], logging_level='ERROR'); "
     answer = subprocess.run(
-        [sys.executable, "-c", f"{asking}print({question})", address],
+        # Ray may print something of its own.
+        [sys.executable, "-c", f"{asking}print('is', {question})", address],
         capture_output=True,
         text=True,
         check=True,
     )
-    return float(answer.stdout.split()[-1])
+    (said,) = re.findall(r"^is (\S+)$", answer.stdout, re.MULTILINE)
+    return float(said)
 
 
 class Nodes:

@@ -28,6 +28,8 @@ class Autoscaled:
     """A head without devices whose autoscaler starts nodes of one GPU that is not there."""
 
     def __init__(self, folder):
+        from ray.autoscaler._private.monitor import BASE_READONLY_CONFIG
+
         self.journals = folder / "journals"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -35,8 +37,16 @@ class Autoscaled:
         self.address = f"127.0.0.1:{port}"
         node = {"CPU": 1, "GPU": 1, "object_store_memory": MEMORY}
         settings = {
+            **BASE_READONLY_CONFIG,
             "cluster_name": "fake",
-            "provider": {"type": "fake_multinode", "gcs_address": self.address},
+            "provider": {
+                "type": "fake_multinode",
+                "gcs_address": self.address,
+                # All have this machine's address, and nothing is to be installed on them.
+                "use_node_id_as_ip": True,
+                "disable_node_updaters": True,
+                "disable_launch_config_check": True,
+            },
             "head_node_type": "ray.head.default",
             "available_node_types": {
                 "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
@@ -77,6 +87,7 @@ def test_nodes_come_when_workers_wait_and_go_when_they_are_idle(on_ray, nodes, l
     assert nodes.gpus() == 0
     job = on_ray(workers=MOST_NODES)
     run = Run(tmp_path / "run", job)
+    until("a node comes", nodes.gpus)
     run.follow()
     assert run.wait() == 0, run.log.read_text()
     assert [event for event in run.said if isinstance(event, Failed)] == []
