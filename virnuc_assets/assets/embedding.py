@@ -82,7 +82,8 @@ def embed_shards(
                     failures.append(event.message)
     except VirnucError as error:
         failures.append(str(error))
-    _compare(store.layout, list(finished), encoder, settings)
+    for failure in _compare(store.layout, list(finished), encoder, settings):
+        context.log.warning(failure)
     if not failures:
         for key, metadata in finished.items():
             context.add_asset_metadata(metadata, partition_key=key)
@@ -98,16 +99,21 @@ def embed_shards(
     )
 
 
-def _compare(layout: Layout, keys: list[str], encoder: EncoderName, models: ModelSettings) -> None:
+def _compare(
+    layout: Layout, keys: list[str], encoder: EncoderName, models: ModelSettings
+) -> list[str]:
     """Leave beside shards what a comparison with float32 finds, before they count as materialised.
 
     Calls may follow at once, and refuse what does not agree. The check reports it, which does not
     take place where one of the run's samples failed.
+
+    Returns:
+        Why samples could not be compared.
     """
     from virnuc_assets.spot_check import spot_check
 
     shards = {sample: min(own) for sample, own in shards_by_sample(keys).items()}
-    spot_check(layout, shards, encoder, N_SHARDS, models)
+    return spot_check(layout, shards, encoder, N_SHARDS, models).failures
 
 
 def launched(
